@@ -1,0 +1,97 @@
+"""Photos and captions from scratch: a vision transformer and a text transformer on Flickr8k.
+
+    MMJAX_DATA=/where/the/data/is python -m experiments.pretrain --config=configs/flickr8k.py
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """ViT of 64-pixel crops in patches of 8, text transformer on byte pairs, batch 256."""
+    return ConfigDict(
+        {
+            "name": "flickr8k",
+            "seed": 0,
+            "steps": 1500,
+            "batch_size": 256,
+            "loss": "clip",
+            "ema_decay": 0.99,
+            "data": {
+                "source": "flickr8k",
+                "options": {},
+                "train": "train",
+                "threads": 4,
+                "max_unreadable_share": 0.01,
+                "image": {
+                    "size": 64,
+                    "channels": 3,
+                    "augmentation": {
+                        "crop_scale": (0.4, 1.0),
+                        "flip": 0.5,
+                        "brightness": 0.1,
+                        "contrast": 0.2,
+                    },
+                },
+                "text": {
+                    "tokenizer": "byte_pair",
+                    "vocab_size": 4096,
+                    "length": 20,
+                    "word_dropout": 0.1,
+                },
+            },
+            "model": {
+                "embed_dim": 128,
+                "dtype": "float32",
+                "logit_scale_init": 1 / 0.07,
+                "logit_scale_max": 100.0,
+                "logit_bias_init": 0.0,
+                "towers": {
+                    "image": {
+                        "encoder": "vision_transformer",
+                        "patch_size": 8,
+                        "width": 128,
+                        "depth": 4,
+                        "heads": 4,
+                        "positions": "learned",
+                        "pooling": "mean",
+                        "patch_dropout": 0.5,
+                        "dropout": 0.0,
+                        "scan_layers": False,
+                        "remat": False,
+                    },
+                    "text": {
+                        "encoder": "text_transformer",
+                        "max_length": 20,
+                        "width": 128,
+                        "depth": 2,
+                        "heads": 4,
+                        "causal": False,
+                        "pooling": "mean",
+                        "dropout": 0.0,
+                        "scan_layers": False,
+                        "remat": False,
+                    },
+                },
+            },
+            "optimizer": {
+                "learning_rate": 1e-3,
+                "warmup_steps": 100,
+                "final_share": 0.01,
+                "b1": 0.9,
+                "b2": 0.98,
+                "eps": 1e-8,
+                "weight_decay": 0.2,
+                "clip_norm": 1.0,
+            },
+            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+            "evaluation": {
+                "every": 250,
+                "sets": ("dev",),
+                "batch_size": 250,
+                "relatives": False,
+                "zero_shot": {"classes": (), "templates": ("{}",)},
+            },
+            "checkpoint": {"every": 250, "keep": 2},
+        }
+    )

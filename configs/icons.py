@@ -1,0 +1,71 @@
+"""Icons and their designers' names: a real image-text model on two CPU cores.
+
+    python -m experiments.pretrain --config=configs/icons.py
+
+5,367 Material Design icons train; 1,000 random icons and 1,000 icons of whole families are held out.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """A convnet and a bag of words, 32-pixel drawings, batch 256."""
+    return ConfigDict(
+        {
+            "name": "icons",
+            "seed": 0,
+            "steps": 400,
+            "batch_size": 256,
+            "loss": "clip",
+            "ema_decay": placeholder(float),
+            "data": {
+                "source": "icons",
+                "options": {"size": 32, "seed": 0},
+                "train": "train",
+                "threads": 4,
+                "max_unreadable_share": 0.05,
+                "image": {
+                    "size": 32,
+                    "channels": 1,
+                    "augmentation": {"rotation": 5.0, "zoom": 0.1, "shift": 0.06},
+                },
+                "text": {
+                    "tokenizer": "word",
+                    "vocab_size": placeholder(int),
+                    "length": 8,
+                    "word_dropout": 0.1,
+                },
+            },
+            "model": {
+                "embed_dim": 256,
+                "dtype": "float32",
+                "logit_scale_init": 1 / 0.07,
+                "logit_scale_max": 100.0,
+                "logit_bias_init": 0.0,
+                "towers": {
+                    "image": {"encoder": "convnet", "features": 256},
+                    "text": {"encoder": "bag_of_words", "width": 256},
+                },
+            },
+            "optimizer": {
+                "learning_rate": 2e-3,
+                "warmup_steps": 40,
+                "final_share": 0.01,
+                "b1": 0.9,
+                "b2": 0.98,
+                "eps": 1e-8,
+                "weight_decay": 0.1,
+                "clip_norm": 1.0,
+            },
+            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+            "evaluation": {
+                "every": 100,
+                "sets": ("random", "family"),
+                "batch_size": 250,
+                "relatives": True,
+                "zero_shot": {"classes": (), "templates": ("{}",)},
+            },
+            "checkpoint": {"every": 100, "keep": 2},
+        }
+    )

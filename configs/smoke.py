@@ -1,0 +1,95 @@
+"""A run of seconds that goes through every part: is the installation sound?
+
+    python -m experiments.pretrain --config=configs/smoke.py
+
+A tiny vision transformer and text transformer on the icons, with bf16 compute, dropout, patch
+dropout, SigLIP and a moving average: 30 steps. It learns next to nothing; the loss falls.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """Two layers of 32 features, batch 32."""
+    return ConfigDict(
+        {
+            "name": "smoke",
+            "seed": 0,
+            "steps": 30,
+            "batch_size": 32,
+            "loss": "siglip",
+            "ema_decay": 0.9,
+            "data": {
+                "source": "icons",
+                "options": {"size": 32, "seed": 0},
+                "train": "train",
+                "threads": 2,
+                "max_unreadable_share": 0.05,
+                "image": {
+                    "size": 32,
+                    "channels": 1,
+                    "augmentation": {"crop_scale": (0.6, 1.0), "flip": 0.5, "brightness": 0.1},
+                },
+                "text": {
+                    "tokenizer": "word",
+                    "vocab_size": placeholder(int),
+                    "length": 12,
+                    "word_dropout": 0.0,
+                },
+            },
+            "model": {
+                "embed_dim": 32,
+                "dtype": "bfloat16",
+                "logit_scale_init": 10.0,
+                "logit_scale_max": 100.0,
+                "logit_bias_init": placeholder(float),  # the right one for the batch size
+                "towers": {
+                    "image": {
+                        "encoder": "vision_transformer",
+                        "patch_size": 8,
+                        "width": 32,
+                        "depth": 2,
+                        "heads": 2,
+                        "positions": "sincos",
+                        "pooling": "attention",
+                        "patch_dropout": 0.25,
+                        "dropout": 0.1,
+                        "scan_layers": True,
+                        "remat": True,
+                    },
+                    "text": {
+                        "encoder": "text_transformer",
+                        "max_length": 12,
+                        "width": 32,
+                        "depth": 2,
+                        "heads": 2,
+                        "causal": True,
+                        "pooling": "last",
+                        "dropout": 0.1,
+                        "scan_layers": True,
+                        "remat": False,
+                    },
+                },
+            },
+            "optimizer": {
+                "learning_rate": 1e-3,
+                "warmup_steps": 5,
+                "final_share": 0.1,
+                "b1": 0.9,
+                "b2": 0.95,
+                "eps": 1e-8,
+                "weight_decay": 0.05,
+                "clip_norm": 1.0,
+            },
+            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+            "evaluation": {
+                "every": 0,
+                "sets": ("random",),
+                "batch_size": 200,
+                "relatives": False,
+                "zero_shot": {"classes": (), "templates": ("{}",)},
+            },
+            "checkpoint": {"every": 10, "keep": 2},
+        }
+    )

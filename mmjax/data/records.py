@@ -1,0 +1,111 @@
+"""What one example of a data set is, and what a data set has to be able to do."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+Record: TypeAlias = Mapping[str, Any]
+"""One example of a data set.
+
+=========  =============================  ==============================================
+key        type                           meaning
+=========  =============================  ==============================================
+``id``     ``str``                        required; unique in its source
+``group``  ``str``                        optional; shared by records that are near-duplicates
+``label``  ``str``                        optional; the name of the class, for zero-shot tests
+``text``   ``tuple[str, ...]``            a modality: every right text of this record
+``image``  ``bytes | Path | uint8 array`` a modality: an encoded image, the file that holds
+                                          it (read when it is decoded), or pixels [h, w, c]
+=========  =============================  ==============================================
+
+Every key but the first three names a modality; a record may lack any of them.
+"""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A data set with random access. Must be readable from many threads at once."""
+
+    def __len__(self) -> int:
+        """Count the records."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Record:
+        """Return the record at ``0 <= index < len(self)``."""
+        ...
+
+
+class Subset:
+    """Some records of a source, in the order of ``indices``.
+
+    Args:
+        source: where the records come from.
+        indices: rows of ``source``; a row may come twice.
+
+    Raises:
+        ValueError: if an index is no row of ``source``.
+
+    >>> letters = [{"id": "a"}, {"id": "b"}, {"id": "c"}]
+    >>> [record["id"] for record in Subset(letters, [2, 0])]
+    ['c', 'a']
+    """
+
+    def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
+        self._source, self._indices = source, np.asarray(indices, np.int64)
+        outside = self._indices[(self._indices < 0) | (self._indices >= len(source))]
+        if len(outside):
+            raise ValueError(
+                f"indices must lie in [0, {len(source)}), the rows of the source; "
+                f"got {outside[:3].tolist()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int, /) -> Record:
+        return self._source[int(self._indices[index])]
+
+
+def check_record(record: Record) -> None:
+    """Raise unless ``record`` keeps the promises of :data:`Record`.
+
+    Args:
+        record: what a source returned. The image is looked at, not decoded.
+
+    Raises:
+        ValueError: naming the record, the key, what was expected and what came.
+
+    >>> check_record({"id": "cat-1", "text": "a cat"})
+    Traceback (most recent call last):
+    ...
+    ValueError: record 'cat-1': 'text' must be a tuple of str (every right text), got 'a cat'
+    """
+    if not isinstance(record, Mapping):
+        raise ValueError(f"a record must be a mapping with an 'id', got {type(record).__name__}")
+    identity = record.get("id")
+    if not isinstance(identity, str):
+        raise ValueError(
+            f"a record must have an 'id' of type str, got {identity!r} (its keys: {sorted(record)})"
+        )
+    for key in ("group", "label"):
+        if not isinstance(record.get(key, ""), str):
+            raise ValueError(f"record {identity!r}: {key!r} must be a str, got {record[key]!r}")
+    texts = record.get("text", ())
+    if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(
+            f"record {identity!r}: 'text' must be a tuple of str (every right text), got {texts!r}"
+        )
+    image = record.get("image", b"")
+    if not isinstance(image, (bytes, os.PathLike, np.ndarray)):
+        raise ValueError(
+            f"record {identity!r}: 'image' must be encoded bytes, a path or a uint8 array "
+            f"[h, w, c], got {type(image).__name__}"
+        )
+
+
+def all_texts(source: Source) -> Iterator[str]:
+    """Yield every text of every record in order: what a tokenizer is trained on."""
+    for index in range(len(source)):
+        yield from source[index].get("text", ())

@@ -1,0 +1,141 @@
+"""What a run says while it goes: metrics on disk, TensorBoard events and one progress line."""
+
+import contextlib
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+
+import tensorboardX
+import tqdm
+
+from mmjax.atomic import replacing
+
+METRICS = "metrics.jsonl"
+TIMING = "timing.jsonl"
+TIMING_SECONDS = 5.0  # length of the intervals that timing.jsonl averages over
+
+
+def read_metrics(workdir: pathlib.Path, *, name: str = METRICS) -> list[dict[str, float]]:
+    """The lines of a run's ``metrics.jsonl``; a half-written last line is left out."""
+    path, lines = workdir / name, []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return lines
+
+
+def _keep(workdir: pathlib.Path, name: str, step: int) -> None:
+    """Drop what was written after ``step``: those steps come again, and come out the same."""
+    kept = [line for line in read_metrics(workdir, name=name) if line["step"] <= step]
+    with replacing(workdir / name) as file:
+        file.writelines((json.dumps(line) + "\n").encode() for line in kept)
+
+
+class Journal:
+    """The records of one run, continued after ``step`` updates.
+
+    ``metrics.jsonl`` holds what the run computed, one object a step, the same whenever it is
+    repeated; ``timing.jsonl`` holds what the clock said. Both go to TensorBoard too.
+
+    Args:
+        workdir: where the files are.
+        step: updates already made; later lines are dropped.
+        steps: length of the run.
+        batch_size: samples an update.
+        writes: whether this process keeps the files.
+        shows: whether it shows the progress.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        *,
+        step: int,
+        steps: int,
+        batch_size: int,
+        writes: bool = True,
+        shows: bool = True,
+    ) -> None:
+        self._batch_size, self._writes = batch_size, writes
+        self._waited, self._since_step = 0.0, step
+        self._since: float | None = None
+        if writes:
+            for name in (METRICS, TIMING):
+                _keep(workdir, name, step)
+            self._metrics = (workdir / METRICS).open("a", buffering=1)
+            self._timing = (workdir / TIMING).open("a", buffering=1)
+            self._board = tensorboardX.SummaryWriter(
+                str(workdir / "tensorboard"), purge_step=step + 1 if step else None
+            )
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm.tqdm(
+            total=steps,
+            initial=step,
+            desc="step",
+            disable=not shows,
+            mininterval=0.2 if terminal else 10.0,
+            dynamic_ncols=terminal,
+            bar_format="{desc} {n_fmt}/{total_fmt}{postfix} [{elapsed} gone, {remaining} left]",
+        )
+
+    def waited(self, seconds: float) -> None:
+        """Count time that the devices spent waiting for data."""
+        self._waited += seconds
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside is no training: it does not count in the rates."""
+        begin = time.perf_counter()
+        yield
+        if self._since is not None:
+            self._since += time.perf_counter() - begin
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """One step's scalars: a line, events and the progress."""
+        if self._writes:
+            self._metrics.write(json.dumps({"step": step, **scalars}) + "\n")
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
+        self._bar.set_postfix_str(f"loss {scalars['loss']:.4f}, {self._rates(step)}", refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def _rates(self, step: int) -> str:
+        """Samples per second and share of waiting since the last line of ``timing.jsonl``."""
+        now = time.perf_counter()
+        if self._since is None:  # The first step compiles: the clock starts after it.
+            self._since, self._since_step, self._waited = now, step, 0.0
+            return "compiled"
+        seconds = max(now - self._since, 1e-9)
+        rate = (step - self._since_step) * self._batch_size / seconds
+        wait = self._waited / seconds
+        if seconds > TIMING_SECONDS:
+            self._write_timing(step, seconds, rate, wait)
+            self._since, self._since_step, self._waited = now, step, 0.0
+        return f"{rate:.0f} samples/s, waiting for data {wait:.1%}"
+
+    def _write_timing(self, step: int, seconds: float, rate: float, wait: float) -> None:
+        if self._writes:
+            line = {"seconds": seconds, "samples_per_second": rate, "data_wait_share": wait}
+            self._timing.write(json.dumps({"step": step, **line}) + "\n")
+            for name in ("samples_per_second", "data_wait_share"):
+                self._board.add_scalar(f"timing/{name}", line[name], step)
+
+    def say(self, text: str) -> None:
+        """Print a line without breaking the progress line."""
+        if not self._bar.disable:
+            tqdm.tqdm.write(text, file=sys.stderr)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        if self._writes:
+            self._metrics.close()
+            self._timing.close()
+            self._board.close()

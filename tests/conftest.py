@@ -1,0 +1,23 @@
+"""Eight virtual CPU devices and JAX at its strictest, for every test."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+# Sharding is tested on virtual CPU devices, also on a machine that has an accelerator. JAX reads
+# this when it is imported.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# A program is compiled once a session: many tests run the same tiny one, some in a process of
+# their own. Nothing outlives the session, unless the caller names a folder.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="mmjax-compiled-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")

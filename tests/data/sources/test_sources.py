@@ -1,0 +1,21 @@
+import pytest
+
+from mmjax.data.sources import SOURCES, load_source
+
+
+def test_every_source_takes_a_split_first():
+    assert set(SOURCES) == {"icons", "folder", "flickr8k"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("icnos", {}, "'icnos'; there are flickr8k, folder, icons: meant 'icons'"),
+        ("icons", {"sise": 3}, "icons has no option 'sise'; there are seed, size: meant 'size'"),
+        ("folder", {"x": 3}, "folder has no option 'x'; there are root, texts$"),
+        ("icons", {"size": 16}, "must be one of .*got 'nowhere'"),
+    ],
+)
+def test_wrong_names_list_the_right_ones(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        load_source(name, "nowhere", **options)

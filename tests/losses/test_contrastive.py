@@ -1,0 +1,46 @@
+"""What the contrastive losses are worth where it can be worked out by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmjax.losses import clip_loss, info_nce
+
+SAME = np.tile(np.array([[0.6, 0.8]], np.float32), (5, 1))
+SKEWED = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)[[0, 0, 1]]
+
+
+def test_orthonormal_pairs():
+    rows = info_nce(jnp.eye(4), jnp.eye(4), temperature=0.5)
+    np.testing.assert_allclose(rows, np.full(4, np.log(1 + 3 * np.exp(-1 / 0.5))), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_rows_that_cannot_be_told_apart_cost_the_logarithm_of_their_number(scale):
+    # At 1e4 a float32 is good to 1e-3 only: it takes logits that cancel before they are rounded.
+    np.testing.assert_allclose(
+        info_nce(SAME, SAME, temperature=1 / scale), np.full(5, np.log(5)), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        clip_loss(SAME, SAME, logit_scale=scale), np.full(5, np.log(5)), rtol=1e-6
+    )
+
+
+def test_an_invalid_row_is_no_negative():
+    where = np.array([True, True, False, False, True])
+    rows = info_nce(SAME, SAME, temperature=1.0, where=where)
+    np.testing.assert_allclose(rows, np.log(3) * where, rtol=1e-6)
+
+
+def test_clip_is_half_of_both_directions():
+    x, y = SKEWED  # the two directions differ: y repeats a row and x does not
+    there = info_nce(x, y, temperature=0.25)
+    back = info_nce(y, x, temperature=0.25)
+    assert np.abs(there - back).max() > 0.5
+    np.testing.assert_allclose(clip_loss(x, y, logit_scale=4), (there + back) / 2, rtol=1e-6)
+
+
+def test_info_nce_ranks_keys_for_a_query_and_not_queries_for_a_key():
+    e = np.exp(1.0)
+    wanted = [np.log(2 * e + 1) - 1, np.log(2 + e), np.log(3.0)]
+    np.testing.assert_allclose(info_nce(*SKEWED, temperature=1.0), wanted, rtol=1e-6)
