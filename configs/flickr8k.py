@@ -1,10 +1,9 @@
 """Photos and captions from scratch: a vision transformer and a text transformer on Flickr8k.
 
-    MMJAX_DATA=/where/the/data/is python -m experiments.pretrain --config=configs/flickr8k.py
+MMJAX_DATA=/where/the/data/is python -m experiments.pretrain --config=configs/flickr8k.py
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -13,7 +12,7 @@ def get_config() -> ConfigDict:
         {
             "name": "flickr8k",
             "seed": 0,
-            "steps": 1500,
+            "steps": 1200,
             "batch_size": 256,
             "loss": "clip",
             "ema_decay": 0.99,
@@ -80,18 +79,18 @@ def get_config() -> ConfigDict:
                 "final_share": 0.01,
                 "b1": 0.9,
                 "b2": 0.98,
-                "eps": 1e-8,
+                "eps": 1e-6,
                 "weight_decay": 0.2,
                 "clip_norm": 1.0,
             },
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
             "evaluation": {
-                "every": 250,
+                "every": 200,
                 "sets": ("dev",),
                 "batch_size": 250,
                 "relatives": False,
                 "zero_shot": {"classes": (), "templates": ("{}",)},
             },
-            "checkpoint": {"every": 250, "keep": 2},
+            "checkpoint": {"every": 200, "keep": 2},
         }
     )

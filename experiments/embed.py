@@ -6,20 +6,19 @@ unit rows) and ``owners/<name>`` (which id each row is of), and what could not b
 
 import pathlib
 
-from absl import app, flags, logging
+from absl import flags
 
+from experiments.command_line import run_command
 from mmjax.evaluation.embed import save_embeddings
 from mmjax.training import load_run
-from mmjax.training.config import parse_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "the run's work folder", required=True)
 SET = flags.DEFINE_string("set", None, "the split to embed", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "the file; <workdir>/embeddings_<set>.npz if not set")
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Embed and save."""
-    logging.set_verbosity(logging.WARNING)
     trained = load_run(WORKDIR.value)
     embedded = trained.embed(trained.run.source(SET.value))
     path = pathlib.Path(OUTPUT.value or pathlib.Path(WORKDIR.value, f"embeddings_{SET.value}.npz"))
@@ -32,4 +31,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    run_command(main)

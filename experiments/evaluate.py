@@ -7,11 +7,11 @@ the run's configuration or on those of ``--sets``, and writes them to ``evaluati
 import json
 import pathlib
 
-from absl import app, flags, logging
+from absl import flags
 
+from experiments.command_line import run_command
 from mmjax.atomic import replacing
 from mmjax.training import load_run
-from mmjax.training.config import parse_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "the run's work folder", required=True)
 SETS = flags.DEFINE_list("sets", None, "splits to evaluate; those of the configuration if not set")
@@ -21,9 +21,8 @@ TEMPLATES = flags.DEFINE_multi_string(
 )
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Evaluate and print."""
-    logging.set_verbosity(logging.WARNING)
     trained = load_run(WORKDIR.value)
     options = trained.run.config.evaluation
     with options.unlocked():
@@ -35,8 +34,11 @@ def main(_: list[str]) -> None:
     for name, metrics in results.items():
         print(f"\n{name}")
         for metric, value in metrics.items():
-            print(f"  {metric:42s} {value:8.1f}" if "rank" in metric else
-                  f"  {metric:42s} {value:8.1%}")
+            print(
+                f"  {metric:42s} {value:8.1f}"
+                if "rank" in metric
+                else f"  {metric:42s} {value:8.1%}"
+            )
     path = pathlib.Path(WORKDIR.value, "evaluation.json")
     with replacing(path) as file:
         file.write(json.dumps({"step": trained.step, "sets": results}, indent=2).encode())
@@ -44,4 +46,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    run_command(main)

@@ -6,24 +6,22 @@ where an interrupted run stopped.
 
 import pathlib
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
+from experiments.command_line import run_command
 from mmjax.training import pretrain
-from mmjax.training.config import parse_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "where the run's files go; runs/<config> if not set")
 flags.mark_flag_as_required("config")
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Run what the flags say."""
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells a lot; --verbosity=0 shows it.
     workdir = WORKDIR.value or pathlib.Path("runs", CONFIG.value.name)
     pretrain(CONFIG.value, workdir)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    run_command(main)

@@ -22,7 +22,9 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
 PURE = {"flax", "optax", "orbax", "grain"}
 FORBIDDEN = {
-    **dict.fromkeys(["arrays", "atomic", "reduction", "losses", "information", "alignment", "metrics"], PURE),
+    **dict.fromkeys(
+        ["arrays", "atomic", "reduction", "losses", "information", "alignment", "metrics"], PURE
+    ),
     "data": {"jax", "flax", "optax", "orbax"},  # runs on hosts, in threads, before any device
 }
 NOWHERE = {"experiments", "configs", "tests", "torch", "tensorflow"}

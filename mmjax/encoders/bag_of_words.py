@@ -4,34 +4,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from mmjax.arrays import Array, checked
-from mmjax.encoders.fields import check_choice, check_rate
+from mmjax.encoders.fields import check_choice
 from mmjax.encoders.mlp import MLP
 from mmjax.encoders.partitioned import named
 from mmjax.encoders.pooling import mean_pool
-
-
-@checked
-def drop_words(where: Bool[Array, "n t"], rate: float, *, key: jax.Array) -> Bool[jax.Array, "n t"]:
-    """Mark each valid word as invalid with probability ``rate``; a text never loses all of them.
-
-    Args:
-        where: valid words.
-        rate: probability of leaving a word out, from 0 to below 1.
-        key: random key.
-
-    Returns:
-        The words that stay; all of a text's words if the draw left it none.
-
-    Source: Iyyer et al. 2015 (deep averaging networks), ACL P15-1162, section 3.1.
-
-    >>> drop_words(jnp.array([[True, False]]), 0.99, key=jax.random.key(0)).tolist()
-    [[True, False]]
-    """
-    kept = where & jax.random.bernoulli(key, 1 - rate, where.shape)
-    return jnp.where(jnp.any(kept, axis=1, keepdims=True), kept, where)
 
 
 class BagOfWords(nn.Module):
@@ -49,7 +28,6 @@ class BagOfWords(nn.Module):
             if ``hidden`` layers follow: the projection of a two-tower model normalises.
         hidden: features of the hidden layers between the average and the result; with none, the
             average is the result.
-        word_dropout: probability that a word is left out while training.
         dtype: dtype of the computation; parameters are float32.
 
     Raises:
@@ -68,12 +46,10 @@ class BagOfWords(nn.Module):
     width: int
     pooling: str = "mean"
     hidden: tuple[int, ...] = ()
-    word_dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         check_choice("pooling", self.pooling, ("mean", "sqrt"))
-        check_rate("word_dropout", self.word_dropout)
         super().__post_init__()
 
     @nn.compact
@@ -85,14 +61,12 @@ class BagOfWords(nn.Module):
 
         Args:
             tokens: token numbers below ``vocab_size``; 0 is padding.
-            train: drop words; it draws from the random stream "dropout".
+            train: changes nothing: words are dropped where texts are prepared.
 
         Returns:
             One row of features per text, before any shared projection.
         """
         where = jnp.asarray(tokens) != 0
-        if train and self.word_dropout > 0:
-            where = drop_words(where, self.word_dropout, key=self.make_rng("dropout"))
         words = nn.Embed(
             self.vocab_size,
             self.width,

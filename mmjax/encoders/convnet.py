@@ -73,7 +73,7 @@ class ConvNet(nn.Module):
 
     features: int = 256
     widths: tuple[int, ...] = (32, 64, 128)
-    blocks: tuple[int, ...] = (1, 1, 1)
+    blocks: tuple[int, ...] = (0, 0, 1)
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
 

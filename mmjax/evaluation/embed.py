@@ -11,10 +11,10 @@ from typing import TypeAlias
 import numpy as np
 
 from mmjax.arrays import Array
+from mmjax.atomic import replacing
 from mmjax.data.images import UnreadableImage
 from mmjax.data.preparation import Preparation
 from mmjax.data.records import Record, Source, check_record
-from mmjax.atomic import replacing
 
 Encode: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mmjax.atomic import replacing
 from mmjax.data.records import Source
 from mmjax.evaluation.answers import answer, sample_queries, worst_queries
-from mmjax.atomic import replacing
 from mmjax.evaluation.curves import COLOURS, Line, chart, smoothed
 from mmjax.evaluation.embed import Embedded
 from mmjax.evaluation.gallery import Gallery

@@ -63,9 +63,7 @@ class Checkpoints:
                 raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> OSError:
-        kept = sorted(
-            int(path.name) for path in self.directory.iterdir() if path.name.isdecimal()
-        )
+        kept = sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
         return OSError(
             f"could not save a checkpoint in {self.directory}: {_first_line(error)}. Complete"
             f" checkpoints kept: {kept or 'none'}. Make room on the disk, then run the same"

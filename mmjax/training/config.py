@@ -4,11 +4,10 @@ import difflib
 import importlib.util
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
-from absl import flags
 
 from mmjax.atomic import replacing
 
@@ -18,13 +17,14 @@ def read_config(path: str | pathlib.Path) -> ml_collections.ConfigDict:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it has no ``get_config``.
+        ValueError: if it is no Python file, or has no ``get_config``.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no configuration file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None, path
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
@@ -48,25 +48,6 @@ def unknown_field(config: Mapping[str, Any], name: str) -> str | None:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(names)}"
     return f"the configuration has no field {name!r}; {hint}"
-
-
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """``absl`` flags of an experiment; a wrong configuration field ends it with one clear line.
-
-    Pass it as ``absl.app.run(main, flags_parser=parse_flags)``.
-    """
-    path = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), None)
-    try:
-        if path is not None:
-            config = read_config(path)
-            for argument in argv:
-                if argument.startswith("--config."):
-                    name = argument.removeprefix("--config.").partition("=")[0]
-                    if message := unknown_field(config, name):
-                        raise ValueError(message)
-        return flags.FLAGS(list(argv))
-    except (ValueError, TypeError, FileNotFoundError, flags.Error) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 def save_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:

@@ -36,6 +36,17 @@ def _keep(workdir: pathlib.Path, name: str, step: int) -> None:
         file.writelines((json.dumps(line) + "\n").encode() for line in kept)
 
 
+class _Lines:
+    """Where there is no terminal to redraw a line on: each redrawing is a line of its own."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            sys.stderr.write(text.strip() + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 class Journal:
     """The records of one run, continued after ``step`` updates.
 
@@ -62,7 +73,7 @@ class Journal:
         shows: bool = True,
     ) -> None:
         self._batch_size, self._writes = batch_size, writes
-        self._waited, self._since_step = 0.0, step
+        self._waited, self._since_step, self._last = 0.0, step, step
         self._since: float | None = None
         if writes:
             for name in (METRICS, TIMING):
@@ -78,6 +89,7 @@ class Journal:
             initial=step,
             desc="step",
             disable=not shows,
+            file=sys.stderr if terminal else _Lines(),
             mininterval=0.2 if terminal else 10.0,
             dynamic_ncols=terminal,
             bar_format="{desc} {n_fmt}/{total_fmt}{postfix} [{elapsed} gone, {remaining} left]",
@@ -103,6 +115,7 @@ class Journal:
                 self._board.add_scalar(name, value, step)
         self._bar.set_postfix_str(f"loss {scalars['loss']:.4f}, {self._rates(step)}", refresh=False)
         self._bar.update(step - self._bar.n)
+        self._last = step
 
     def _rates(self, step: int) -> str:
         """Samples per second and share of waiting since the last line of ``timing.jsonl``."""
@@ -110,20 +123,29 @@ class Journal:
         if self._since is None:  # The first step compiles: the clock starts after it.
             self._since, self._since_step, self._waited = now, step, 0.0
             return "compiled"
-        seconds = max(now - self._since, 1e-9)
-        rate = (step - self._since_step) * self._batch_size / seconds
-        wait = self._waited / seconds
-        if seconds > TIMING_SECONDS:
-            self._write_timing(step, seconds, rate, wait)
+        rates = self._interval(step, now - self._since)
+        if rates["seconds"] > TIMING_SECONDS:
+            self._write_timing(step, rates)
             self._since, self._since_step, self._waited = now, step, 0.0
-        return f"{rate:.0f} samples/s, waiting for data {wait:.1%}"
+        return (
+            f"{rates['samples_per_second']:.0f} samples/s,"
+            f" waiting for data {rates['data_wait_share']:.1%}"
+        )
 
-    def _write_timing(self, step: int, seconds: float, rate: float, wait: float) -> None:
+    def _interval(self, step: int, seconds: float) -> dict[str, float]:
+        seconds = max(seconds, 1e-9)
+        samples = (step - self._since_step) * self._batch_size
+        return {
+            "seconds": seconds,
+            "samples_per_second": samples / seconds,
+            "data_wait_share": self._waited / seconds,
+        }
+
+    def _write_timing(self, step: int, interval: Mapping[str, float]) -> None:
         if self._writes:
-            line = {"seconds": seconds, "samples_per_second": rate, "data_wait_share": wait}
-            self._timing.write(json.dumps({"step": step, **line}) + "\n")
+            self._timing.write(json.dumps({"step": step, **interval}) + "\n")
             for name in ("samples_per_second", "data_wait_share"):
-                self._board.add_scalar(f"timing/{name}", line[name], step)
+                self._board.add_scalar(f"timing/{name}", interval[name], step)
 
     def say(self, text: str) -> None:
         """Print a line without breaking the progress line."""
@@ -135,6 +157,9 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+        if self._since is not None and self._last > self._since_step:
+            seconds = time.perf_counter() - self._since
+            self._write_timing(self._last, self._interval(self._last, seconds))
         if self._writes:
             self._metrics.close()
             self._timing.close()

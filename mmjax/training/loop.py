@@ -1,19 +1,20 @@
 """A whole pretraining run, from configuration to report: :func:`pretrain`."""
 
 import collections
+import contextlib
 import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
-from mmjax.data.pipeline import training_batches
 from mmjax.atomic import replacing
+from mmjax.data.pipeline import Batch, training_batches
 from mmjax.evaluation.report import ReportSet, write_report
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import as_json, changes, load_config, save_config
@@ -21,7 +22,7 @@ from mmjax.training.journal import TIMING, Journal, read_metrics
 from mmjax.training.mesh import global_rows
 from mmjax.training.run import Run, build_run
 from mmjax.training.state import TrainState
-from mmjax.training.step import make_train_step
+from mmjax.training.step import Step, make_train_step
 
 Evaluation = Mapping[str, ReportSet]
 
@@ -149,7 +150,22 @@ def _train(
         process_count=jax.process_count(),
         threads=config.data.threads,
     )
-    in_flight: collections.deque[tuple[int, Any, Any]] = collections.deque()
+    with contextlib.closing(batches):  # its threads end with the run
+        return _steps(run, state, start, update, batches, checkpoints, journal)
+
+
+def _steps(
+    run: Run,
+    state: TrainState,
+    start: int,
+    update: Step,
+    batches: Iterator[Batch],
+    checkpoints: Checkpoints,
+    journal: Journal,
+) -> tuple[TrainState, Evaluation]:
+    """The loop itself."""
+    config = run.config
+    in_flight: collections.deque[tuple[int, Any, Batch]] = collections.deque()
     evaluation: Evaluation = {}
 
     def settle() -> dict[str, float]:
@@ -164,7 +180,9 @@ def _train(
         begin = time.perf_counter()
         batch = next(batches)
         journal.waited(time.perf_counter() - begin)
-        state, metrics = update(state, global_rows({k: batch[k] for k in ("inputs", "where")}, run.mesh))
+        state, metrics = update(
+            state, global_rows({k: batch[k] for k in ("inputs", "where")}, run.mesh)
+        )
         in_flight.append((step, metrics, batch))
         evaluates, saves = _due(config, step)
         while len(in_flight) > (1 if evaluates or saves else IN_FLIGHT):
@@ -191,7 +209,7 @@ def _due(config: ml_collections.ConfigDict, step: int) -> tuple[bool, bool]:
 
 
 def _save_batch(
-    run: Run, step: int, batch: Mapping[str, Any], scalars: Mapping[str, float], kept: int | None
+    run: Run, step: int, batch: Batch, scalars: Mapping[str, float], kept: int | None
 ) -> str:
     """Save the batch of a step that went wrong; returns the message."""
     path = run.workdir / f"non_finite_batch_step_{step}_process_{jax.process_index()}.npz"
@@ -200,17 +218,17 @@ def _save_batch(
     }
     with replacing(path) as file:
         np.savez(file, allow_pickle=False, index=batch["index"], **arrays)
-    last = "there is no checkpoint yet" if kept is None else f"the checkpoint of step {kept} is good"
+    last = (
+        "there is no checkpoint yet" if kept is None else f"the checkpoint of step {kept} is good"
+    )
     return (
-        f"step {step}: loss {scalars['loss']}, gradient norm {scalars['grad_norm']}. Stopped; {last}."
-        f" The batch is in {path}. A lower learning rate, a longer warm-up or float32 compute are"
-        " the usual remedies"
+        f"step {step}: loss {scalars['loss']}, gradient norm {scalars['grad_norm']}. Stopped;"
+        f" {last}. The batch is in {path}. A lower learning rate, a longer warm-up or float32"
+        " compute are the usual remedies"
     )
 
 
-def _report(
-    run: Run, state: TrainState, evaluation: Evaluation, path: pathlib.Path
-) -> None:
+def _report(run: Run, state: TrainState, evaluation: Evaluation, path: pathlib.Path) -> None:
     """Write ``report.html`` from what is in the work folder."""
     history, timing = read_metrics(run.workdir), read_metrics(run.workdir, name=TIMING)
     rates = [line["samples_per_second"] for line in timing]

@@ -24,7 +24,7 @@ def learning_rate_schedule(config: Mapping[str, Any], *, steps: int) -> optax.Sc
     )
 
 
-_NO_DECAY = ("bias", "scale", "position", "token", "logit")
+_NO_DECAY = ("bias", "scale", "table", "class_token", "logit")  # parts of parameter names
 
 
 def decays(params: Any) -> Any:

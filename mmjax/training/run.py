@@ -1,9 +1,9 @@
-"""A configuration turned into the objects of a run, and a finished run opened again."""
+"""A configuration turned into the objects of a run."""
 
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -18,13 +18,12 @@ from mmjax.data.augmentation import Augmentation
 from mmjax.data.preparation import Preparation, Skipped
 from mmjax.data.records import Source, all_texts
 from mmjax.data.sources import load_source
-from mmjax.data.tokenizers import load_tokenizer, train_tokenizer
+from mmjax.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from mmjax.evaluation.embed import Embedded, embed_source
 from mmjax.evaluation.report import ReportSet
 from mmjax.evaluation.retrieval import retrieval_metrics
 from mmjax.evaluation.zero_shot import class_embeddings, zero_shot_accuracy
 from mmjax.models import build_two_tower
-from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import load_config
 from mmjax.training.mesh import check_batch_size, make_mesh, replicated_rows
 from mmjax.training.objective import LOSSES
@@ -41,6 +40,7 @@ class Run:
     Attributes:
         config: the configuration.
         workdir: where the run's files are.
+        source: loads a split of the data set, once.
         mesh: the devices.
         model: the two-tower module.
         prepare: records to examples.
@@ -52,23 +52,24 @@ class Run:
 
     config: ml_collections.ConfigDict
     workdir: pathlib.Path
+    source: Callable[[str], Source]
     mesh: Mesh
     model: nn.Module
     prepare: Preparation
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     abstract: TrainState
-    make_state: Any
-
-    def source(self, split: str) -> Source:
-        """One split of the configured data set."""
-        return load_source(self.config.data.source, split, **self.config.data.options)
+    make_state: Callable[[], TrainState]
 
     @functools.cached_property
     def _embed(self) -> Any:
         whole = NamedSharding(self.mesh, PartitionSpec())
-        apply = lambda params, inputs: self.model.apply({"params": params}, inputs)["embeddings"]
-        return jax.jit(apply, out_shardings=whole)
+
+        def embed(params: Any, inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+            outputs: Any = self.model.apply({"params": params}, inputs)
+            return outputs["embeddings"]
+
+        return jax.jit(embed, out_shardings=whole)
 
     def encode(self, params: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Unit-norm embeddings of prepared inputs.
@@ -154,8 +155,9 @@ class Run:
         count = sum(x.size for x in jax.tree.leaves(self.abstract.params))
         towers = {name: t.encoder for name, t in self.config.model.towers.items()}
         device = jax.devices()[0]
+        records = len(self.source(self.config.data.train))
         return {
-            "data": f"{self.config.data.source}, {len(self.source(self.config.data.train))} records",
+            "data": f"{self.config.data.source}, {records} records",
             "towers": ", ".join(f"{name} {encoder}" for name, encoder in towers.items()),
             "parameters": f"{count:,}",
             "loss": self.config.loss,
@@ -184,17 +186,8 @@ def build_run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) ->
     mesh = make_mesh(config.mesh.to_dict())
     check_batch_size(config.batch_size, mesh)
     data = config.data
-    train = load_source(data.source, data.train, **data.options)
-    workdir.mkdir(parents=True, exist_ok=True)
-    tokenizer_path = workdir / TOKENIZER
-    if tokenizer_path.exists():
-        tokenizer = load_tokenizer(tokenizer_path)
-    else:  # Every process trains the same one; the first keeps it.
-        tokenizer = train_tokenizer(
-            data.text.tokenizer, all_texts(train), vocab_size=data.text.vocab_size
-        )
-        if jax.process_index() == 0:
-            tokenizer.save(tokenizer_path)
+    source = functools.cache(lambda split: load_source(data.source, split, **data.options))
+    tokenizer = _tokenizer(config, workdir, source(data.train))
     prepare = Preparation(
         tokenizer=tokenizer,
         image_size=data.image.size,
@@ -208,75 +201,57 @@ def build_run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) ->
         config.model.to_dict(), batch_size=config.batch_size, vocab_size=tokenizer.vocab_size
     )
     optimizer = build_optimizer(config.optimizer, steps=config.steps)
-    image, text = data.image, data.text
+    size, channels = data.image.size, data.image.channels
     inputs = {
-        "image": jax.ShapeDtypeStruct((1, image.size, image.size, image.channels), jnp.uint8),
-        "text": jax.ShapeDtypeStruct((1, text.length), jnp.int32),
+        "image": jax.ShapeDtypeStruct((1, size, size, channels), jnp.uint8),
+        "text": jax.ShapeDtypeStruct((1, data.text.length), jnp.int32),
     }
+    if set(model.towers) != set(inputs):
+        raise ValueError(f"a run trains the towers image and text, got {', '.join(model.towers)}")
     abstract, make_state = abstract_state(
         model,
-        {name: inputs[name] for name in model.towers},
+        inputs,
         optimizer,
         ema=config.ema_decay is not None,
         seed=config.seed,
         mesh=mesh,
     )
-    schedule = learning_rate_schedule(config.optimizer, steps=config.steps)
-    return Run(config, workdir, mesh, model, prepare, optimizer, schedule, abstract, make_state)
+    return Run(
+        config=config,
+        workdir=workdir,
+        source=source,
+        mesh=mesh,
+        model=model,
+        prepare=prepare,
+        optimizer=optimizer,
+        schedule=learning_rate_schedule(config.optimizer, steps=config.steps),
+        abstract=abstract,
+        make_state=make_state,
+    )
+
+
+def _tokenizer(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, train: Source
+) -> Tokenizer:
+    """The tokenizer in the folder; trained and put there if there is none."""
+    path, wanted = workdir / TOKENIZER, config.data.text
+    if path.exists():
+        if (workdir / "config.json").exists():
+            had = load_config(workdir / "config.json").data.text
+            if (had.tokenizer, had.vocab_size) != (wanted.tokenizer, wanted.vocab_size):
+                raise ValueError(
+                    f"{path} is a {had.tokenizer} tokenizer of vocab_size {had.vocab_size}, and the"
+                    f" configuration wants {wanted.tokenizer} of {wanted.vocab_size}; use another"
+                    " --workdir"
+                )
+        return load_tokenizer(path)
+    workdir.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(wanted.tokenizer, all_texts(train), vocab_size=wanted.vocab_size)
+    if jax.process_index() == 0:  # Every process trains the same one; the first keeps it.
+        tokenizer.save(path)
+    return tokenizer
 
 
 def _tuples(options: ml_collections.ConfigDict) -> dict[str, Any]:
     """Keyword arguments; what JSON made a list is a tuple again."""
     return {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in options.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A run with the parameters of its newest checkpoint. Made by :func:`load_run`."""
-
-    run: Run
-    params: Any
-    step: int
-
-    def encode(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Embeddings of prepared inputs, see :meth:`Run.encode`."""
-        return self.run.encode(self.params, inputs)
-
-    def embed(self, source: Source) -> Embedded:
-        """Embeddings of every image and every text of ``source``."""
-        return self.run.embed(self.params, source)
-
-    def evaluate(self) -> dict[str, ReportSet]:
-        """Embeddings and metrics of the configured sets, see :meth:`Run.evaluate`."""
-        return self.run.evaluate(self.params)
-
-    def embed_texts(self, texts: list[str]) -> np.ndarray:
-        """Unit-norm float32 [n, d], one row a text."""
-        return self.encode({"text": self.run.prepare.texts(texts)})["text"]
-
-    def embed_images(self, images: list[Any]) -> np.ndarray:
-        """Unit-norm float32 [n, d], one row an image (bytes, path or uint8 [h, w, c])."""
-        pixels = np.stack([self.run.prepare.image(image) for image in images])
-        return self.encode({"image": pixels})["image"]
-
-
-def load_run(workdir: str | pathlib.Path) -> Trained:
-    """Open the newest checkpoint of a run: its moving average where it has one.
-
-    Args:
-        workdir: the work folder of :func:`mmjax.training.pretrain`.
-
-    Returns:
-        The run and its parameters.
-
-    Raises:
-        FileNotFoundError: if the folder holds no run, or no checkpoint yet.
-    """
-    workdir = pathlib.Path(workdir)
-    for name in ("config.json", TOKENIZER):
-        if not (workdir / name).exists():
-            raise FileNotFoundError(f"{workdir} holds no run: it has no {name}")
-    run = build_run(load_config(workdir / "config.json"), workdir)
-    with Checkpoints(workdir / "checkpoints", writes=False) as checkpoints:
-        state = checkpoints.restore(run.abstract)
-    return Trained(run, state.eval_params, int(state.step))

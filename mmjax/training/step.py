@@ -1,10 +1,12 @@
 """One update: jitted, donated, with its metrics."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 
 from mmjax.training.objective import contrastive_objective
@@ -44,7 +46,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
         def cost(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            outputs = model.apply(
+            outputs: Any = model.apply(
                 {"params": params}, batch["inputs"], train=True, rngs={"dropout": key}
             )
             scalars = {name: outputs[name] for name in ("logit_scale", "logit_bias")}
@@ -55,7 +57,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema_decay is not None:
-            decay = jax.numpy.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
             ema = optax.incremental_update(params, ema, 1.0 - decay)
         metrics = {
             "loss": value,
@@ -63,8 +65,9 @@ def make_train_step(
             "learning_rate": schedule(state.step),
             **scalars,
         }
-        return state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema), (
-            metrics
+        new = dataclasses.replace(
+            state, step=state.step + 1, params=params, opt_state=opt_state, ema=ema
         )
+        return new, metrics
 
     return jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))

@@ -74,9 +74,9 @@ def stack(scan_layers=True, remat=False, dropout=0.0):
     )
 
 
-@functools.cache
-def scanned_params():
-    return nn.unbox(jax.jit(stack().init)(jax.random.key(0), X))["params"]
+@pytest.fixture(scope="module")
+def params(fill):
+    return fill(stack(), X)["params"]
 
 
 def unrolled(params):
@@ -87,97 +87,110 @@ def unrolled(params):
     return layers | {"final_norm": params["final_norm"]}
 
 
-@functools.cache
-def outcome(scan_layers, remat):
-    """Value and gradients, the latter as the unrolled stack holds them."""
-    module = stack(scan_layers, remat)
-    params = scanned_params() if scan_layers else unrolled(scanned_params())
+@pytest.fixture(scope="module")
+def outcome(params):
+    """Value and gradients; those of the parameters as the unrolled stack holds them."""
 
-    def loss(params, x):
-        return jnp.sum(jnp.sin(module.apply({"params": params}, x, where=RAGGED)))
+    @functools.cache
+    def compiled(scan_layers, remat):
+        module = stack(scan_layers, remat)
 
-    value, grads = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, X)
-    return value, (unrolled(grads[0]) if scan_layers else grads[0], grads[1])
+        def loss(params, x, where):
+            return jnp.sum(jnp.sin(module.apply({"params": params}, x, where=where)))
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))
+
+    def outcome(scan_layers, remat, x=X, where=RAGGED):
+        run = compiled(scan_layers, remat)
+        value, (grads, slope) = run(params if scan_layers else unrolled(params), x, where)
+        return value, unrolled(grads) if scan_layers else grads, slope
+
+    return outcome
 
 
-@pytest.mark.parametrize("remat", [False, True], ids=["", "remat"])
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-def test_scan_and_remat_change_nothing(scan_layers, remat):
+@pytest.mark.parametrize(
+    ("scan_layers", "remat"), [(True, False), (True, True), (False, True)], ids=str
+)
+def test_scan_and_remat_change_nothing(scan_layers, remat, outcome):
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, outcome(scan_layers, remat), outcome(False, False))
 
 
 @pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-def test_remat_recomputes_the_blocks(scan_layers):
-    def forward_and_backward(remat):
-        module = stack(scan_layers, remat)
-        params = scanned_params() if scan_layers else unrolled(scanned_params())
-        return str(
-            jax.make_jaxpr(jax.grad(lambda p: jnp.sum(module.apply({"params": p}, X))))(params)
-        )
+def test_a_row_without_a_valid_token_has_finite_gradients(scan_layers, outcome):
+    value, grads, slope = outcome(scan_layers, False, X * np.nan, np.zeros((N, T), bool))
+    assert np.isfinite(value)
+    assert all(np.isfinite(grad).all() for grad in jax.tree.leaves(grads))
+    np.testing.assert_array_equal(slope, 0)
 
-    assert "remat" in forward_and_backward(True)
-    assert "remat" not in forward_and_backward(False)
+
+@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+def test_remat_recomputes_the_blocks(scan_layers, params):
+    def program(remat):
+        module = stack(scan_layers, remat)
+        gradient = jax.grad(lambda params: jnp.sum(module.apply({"params": params}, X)))
+        return str(jax.make_jaxpr(gradient)(params if scan_layers else unrolled(params)))
+
+    assert "remat" in program(True)
+    assert "remat" not in program(False)
 
 
 def test_scanned_layers_start_out_different():
-    for leaf in jax.tree.leaves(scanned_params()["layers"]):
+    params = nn.unbox(jax.jit(stack().init)(jax.random.key(0), X))["params"]
+    for leaf in jax.tree.leaves(params["layers"]):
         assert leaf.shape[0] == DEPTH
-    query = scanned_params()["layers"]["attention"]["query"]
+    query = params["layers"]["attention"]["query"]
     assert np.abs(query[0] - query[1]).max() > 0.01
 
 
 @functools.partial(jax.jit, static_argnames="causal")
-def transform(x, where=None, causal=False):
-    return stack().apply({"params": scanned_params()}, x, where=where, causal=causal)
+def transform(params, x, where, *, causal):
+    return stack().apply({"params": params}, x, where=where, causal=causal)
 
 
 @pytest.mark.parametrize("causal", [False, True], ids=["", "causal"])
-def test_masked_tokens_change_no_valid_one_even_as_nan(causal):
-    got = transform(np.where(RAGGED[:, :, None], X, np.nan), RAGGED, causal=causal)
+def test_masked_tokens_change_no_valid_one_even_as_nan(causal, params):
+    junk = np.where(RAGGED[:, :, None], X, np.nan)
+    got = np.asarray(transform(params, junk, RAGGED, causal=causal))
     assert np.isfinite(got).all()
-    np.testing.assert_allclose(got[0], transform(X, causal=causal)[0], rtol=1e-4, atol=1e-5)
-    for i in (1, 2):  # of two valid tokens each
-        alone = transform(X[i : i + 1, RAGGED[i]], causal=causal)[0]
-        np.testing.assert_allclose(got[i][RAGGED[i]], alone, rtol=1e-4, atol=1e-5)
+    # The two ragged rows, of two valid tokens each, with the others deleted.
+    short = X[1:][RAGGED[1:]].reshape(2, 2, WIDTH)
+    alone = transform(params, short, np.ones((2, 2), bool), causal=causal)
+    kept = got[1:][RAGGED[1:]].reshape(2, 2, WIDTH)
+    np.testing.assert_allclose(kept, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_causal_means_that_the_future_is_not_seen():
+def test_causal_means_that_the_future_is_not_seen(params):
     changed = X.copy()
     changed[:, 2] = changed[:, 2, ::-1]
     for causal in (True, False):
-        move = np.abs(transform(X, causal=causal) - transform(changed, causal=causal)).max((0, 2))
-        np.testing.assert_array_equal(move > 1e-4, [not causal, not causal, True, True])
+        before, after = (transform(params, x, MASKS["full"], causal=causal) for x in (X, changed))
+        moved = np.abs(before - after).max((0, 2)) > 1e-4
+        np.testing.assert_array_equal(moved, [not causal, not causal, True, True])
 
 
-def test_a_row_without_a_valid_token_has_finite_gradients():
-    def loss(params, x):
-        out = stack().apply({"params": params}, x, where=np.zeros((N, T), bool))
-        return jnp.sum(out * out[::-1])
-
-    value, grads = jax.jit(jax.value_and_grad(loss, (0, 1)))(scanned_params(), X * np.nan)
-    assert np.isfinite(value)
-    assert all(np.isfinite(grad).all() for grad in jax.tree.leaves(grads))
-    np.testing.assert_array_equal(grads[1], 0)
+def test_no_mask_is_the_full_mask(params):
+    plain = jax.jit(stack().apply)({"params": params}, X)
+    full = transform(params, X, MASKS["full"], causal=False)
+    np.testing.assert_allclose(plain, full, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-def test_dropout_follows_its_key_while_training(scan_layers):
+def test_dropout_follows_its_key_while_training(scan_layers, params):
     module = stack(scan_layers, dropout=0.5)
-    params = scanned_params() if scan_layers else unrolled(scanned_params())
 
     @jax.jit
-    def train(key):
+    def train(params, key):
         return module.apply({"params": params}, X, train=True, rngs={"dropout": key})
 
-    a, again, b = (train(jax.random.key(seed)) for seed in (0, 0, 1))
+    given = params if scan_layers else unrolled(params)
+    a, again, b = (train(given, jax.random.key(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(a, again)
     assert np.abs(a - b).max() > 0.1
 
 
-def test_dropout_is_no_part_of_the_program_otherwise():
-    programs = [
-        str(jax.make_jaxpr(stack(dropout=rate).apply)({"params": scanned_params()}, X))
-        for rate in (0.0, 0.5)
-    ]
-    assert programs[0] == programs[1]
+def test_dropout_is_no_part_of_the_program_otherwise(params):
+    plain, dropping = (
+        str(jax.make_jaxpr(stack(dropout=rate).apply)({"params": params}, X)) for rate in (0.0, 0.5)
+    )
+    assert plain == dropping

@@ -1,6 +1,4 @@
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -47,23 +45,3 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ValueError, match=r"empty\.py has no function get_config"):
         read_config(tmp_path / "empty.py")
-
-
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--config.batch_sze=4", "no field 'batch_sze'; did you mean batch_size?"),
-        ("--config.steps=many", "--config.steps=many"),
-        ("--config.steps=2.5", "--config.steps=2.5"),
-        ("--confg.steps=2", "confg.steps"),
-        ("--config=configs/none.py", "no configuration file configs/none.py"),
-    ],
-)
-def test_a_wrong_flag_ends_with_one_clear_line(flag, message):
-    command = [sys.executable, "-m", "experiments.pretrain"]
-    command += [flag] if flag.startswith("--config=") else ["--config=configs/smoke.py", flag]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr

@@ -43,7 +43,7 @@ def test_a_mesh_that_cannot_be_is_named(sizes, message):
 def test_a_batch_that_the_devices_do_not_divide_says_what_would_do():
     mesh = make_mesh({"data": 4, "tensor": 2})
     check_batch_size(12, mesh)
-    with pytest.raises(ValueError, match="batch_size 10 is not divisible by the 4.*use 8 or 12"):
+    with pytest.raises(ValueError, match=r"batch_size 10 is not divisible by the 4.*use 8 or 12"):
         check_batch_size(10, mesh)
 
 
@@ -51,11 +51,13 @@ def test_parameters_lie_where_the_rules_say_and_odd_sizes_stay_whole():
     mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
 
     boxed = jax.eval_shape(
-        lambda: {
-            name: nn.LogicallyPartitioned(jnp.zeros(shape), ("embed", "mlp"))
-            for name, shape in (("even", (4, 6)), ("odd", (4, 5)))
-        }
-        | {"plain": jnp.zeros(3)}
+        lambda: (
+            {
+                name: nn.LogicallyPartitioned(jnp.zeros(shape), ("embed", "mlp"))
+                for name, shape in (("even", (4, 6)), ("odd", (4, 5)))
+            }
+            | {"plain": jnp.zeros(3)}
+        )
     )
     shardings = state_shardings(boxed, mesh)
     assert shardings["even"].spec == P("fsdp", "tensor")

@@ -38,7 +38,7 @@ def test_only_weight_matrices_decay():
         "dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
         "layers": {"norm": {"scale": jnp.ones((3, 2))}, "query_bias": jnp.ones((3, 2, 2))},
         "attention": {"query": jnp.ones((2, 1, 2))},
-        "position_embedding": jnp.ones((4, 2)),
+        "positions": {"table": jnp.ones((4, 2))},
         "class_token": jnp.ones((1, 2)),
         "logit_scale": jnp.ones(()),
     }
@@ -62,7 +62,8 @@ def test_only_weight_matrices_decay():
 def test_a_large_gradient_is_clipped_before_it_reaches_the_moments():
     optimizer = build_optimizer(CONFIG, steps=20)
     params = {"dense": {"kernel": jnp.zeros((2, 2))}}
-    _, state = optimizer.update({"dense": {"kernel": jnp.full((2, 2), 100.0)}},
-                                optimizer.init(params), params)
+    _, state = optimizer.update(
+        {"dense": {"kernel": jnp.full((2, 2), 100.0)}}, optimizer.init(params), params
+    )
     first = optax.tree.get(state, "mu")["dense"]["kernel"]
     np.testing.assert_allclose(jnp.linalg.norm(first), 0.1, rtol=1e-5)  # (1 - b1) * clip_norm

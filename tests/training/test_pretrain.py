@@ -111,7 +111,9 @@ def test_data_fsdp_and_tensor_parallel_give_one_loss_curve(make_config, tmp_path
         config = make_config(mesh=sizes, ema_decay=None, steps=3)
         pretrain(config, workdir, quiet=True)
         curves.append([line["loss"] for line in read_metrics(workdir)])
-        kernel = load_run(workdir).params["image"]["transformer"]["layer_0"]["mlp"]["hidden"]["kernel"]
+        kernel = load_run(workdir).params["image"]["transformer"]["layer_0"]["mlp"]["hidden"][
+            "kernel"
+        ]
         parts = kernel.size // kernel.addressable_shards[0].data.size
         assert parts == {"fsdp": 4, "tensor": 4}.get(list(sizes)[-1], 1)
     np.testing.assert_allclose(curves[1:], [curves[0]] * 2, rtol=1e-5)
@@ -129,6 +131,11 @@ def test_a_checkpoint_of_another_architecture_lists_what_differs(whole, make_con
     assert "image/positions" in message
     assert lines(whole.workdir) == before
 
+    config = make_config(steps=6)
+    config.data.text.vocab_size = 20
+    with pytest.raises(ValueError, match=r"is a word tokenizer of vocab_size None.*of 20"):
+        pretrain(config, whole.workdir, quiet=True)
+
     with pytest.raises(ValueError, match="with a moving average"):
         pretrain(make_config(steps=6, ema_decay=None), whole.workdir, quiet=True)
 
@@ -138,7 +145,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(make_config, tmp_pa
     before = lines(tmp_path)
     config = make_config(steps=8)
     config.optimizer.learning_rate, config.optimizer.clip_norm = 1e38, float("inf")
-    with pytest.raises(NonFiniteLoss, match="the checkpoint of step . is good") as caught:
+    with pytest.raises(NonFiniteLoss, match=r"the checkpoint of step . is good") as caught:
         pretrain(config, tmp_path, quiet=True)
     (path,) = tmp_path.glob("non_finite_batch_step_*.npz")
     assert str(path) in str(caught.value)
@@ -202,6 +209,7 @@ def test_unreadable_images_are_skipped_counted_and_shown(make_config, folder, tm
         ({"batch_size": 12}, "batch_size 12 is not divisible by the 8 devices"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"batch_size": 72}, r"batch_size must lie in \[1, 64\]"),
+        ({"mesh": {"data": 3}}, "does not cover the 8 devices"),
         ({"loss": "clipp"}, "loss must be one of clip, siglip, got 'clipp'"),
     ],
 )

@@ -1,0 +1,48 @@
+"""What the entry points share: flags that are checked, and errors that are one clear message."""
+
+import traceback
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from mmjax.data.preparation import TooManyUnreadable
+from mmjax.training import NonFiniteLoss
+from mmjax.training.config import read_config, unknown_field
+
+# What a user can mend: the message says how, and a traceback would only hide it.
+EXPECTED = (ValueError, ImportError, OSError, NonFiniteLoss, TooManyUnreadable)
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Parse the flags and call ``main``; ``--verbosity=1`` shows the traceback of an error."""
+    app.run(lambda _: _guarded(main), flags_parser=_parse_flags)
+
+
+def _guarded(main: Callable[[], None]) -> None:
+    verbosity = flags.FLAGS["verbosity"]
+    if not verbosity.present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells a lot
+    try:
+        main()
+    except EXPECTED as error:
+        if logging.get_verbosity() >= logging.DEBUG:
+            traceback.print_exc()
+        raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt as error:
+        raise SystemExit("interrupted; the same command goes on where it can") from error
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    """Check the names of configuration fields first: the flags library only says KeyError."""
+    path = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), None)
+    try:
+        if path is not None:
+            config = read_config(path)
+            for argument in argv:
+                if argument.startswith("--config."):
+                    name = argument.removeprefix("--config.").partition("=")[0]
+                    if message := unknown_field(config, name):
+                        raise ValueError(message)
+        return flags.FLAGS(list(argv))
+    except (ValueError, TypeError, FileNotFoundError, flags.Error) as error:
+        raise SystemExit(f"error: {error}") from error
