@@ -26,7 +26,7 @@ setup(
     package_data={"mmjax": ["py.typed"]},
     install_requires=[
         "jax>=0.10",
-        "flax>=0.12",
+        "flax>=0.12.8",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "grain>=0.2.18",

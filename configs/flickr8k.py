@@ -1,6 +1,9 @@
 """Photos and captions from scratch: a vision transformer and a text transformer on Flickr8k.
 
-MMJAX_DATA=/where/the/data/is python -m experiments.pretrain --config=configs/flickr8k.py
+    MMJAX_DATA=/where/the/data/is python -m experiments.pretrain --config=configs/flickr8k.py
+
+6,000 photos train. Reaches R@10 of 15.5 % image to text (any of five captions) and 14.7 % text to
+image on the 1,000 photos of dev after 19 minutes of training on two CPU cores; chance is 1 %.
 """
 
 from ml_collections import ConfigDict

@@ -3,16 +3,36 @@
     python -m experiments.pretrain --config=configs/icons.py
 
 5,367 Material Design icons train; 1,000 random icons and 1,000 icons of whole families are held
-out.
+out. Reaches R@1 of about 50 % on the random ones and 40 % on the families (chance 0.1 %) after two
+minutes of training.
 """
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-SUBJECTS = (  # frequent first words of names: the classes of the zero-shot test
-    "account archive arrow battery book calendar car clipboard cloud database email file filter"
-    " folder home movie music printer shield timer"
-).split()
+# Frequent first words of names: the classes of the zero-shot test.
+SUBJECTS = (
+    "account",
+    "archive",
+    "arrow",
+    "battery",
+    "book",
+    "calendar",
+    "car",
+    "clipboard",
+    "cloud",
+    "database",
+    "email",
+    "file",
+    "filter",
+    "folder",
+    "home",
+    "movie",
+    "music",
+    "printer",
+    "shield",
+    "timer",
+)
 
 
 def get_config() -> ConfigDict:
@@ -61,11 +81,11 @@ def get_config() -> ConfigDict:
             },
             "optimizer": {
                 "learning_rate": 4e-3,
-                "warmup_steps": 40,
+                "warmup_steps": 100,
                 "final_share": 0.01,
                 "b1": 0.9,
                 "b2": 0.98,
-                "eps": 1e-6,
+                "eps": 1e-5,
                 "weight_decay": 0.1,
                 "clip_norm": 1.0,
             },
@@ -75,7 +95,7 @@ def get_config() -> ConfigDict:
                 "sets": ("random", "family"),
                 "batch_size": 250,
                 "relatives": True,
-                "zero_shot": {"classes": tuple(SUBJECTS), "templates": ("{}",)},
+                "zero_shot": {"classes": SUBJECTS, "templates": ("{}",)},
             },
             "checkpoint": {"every": 100, "keep": 2},
         }

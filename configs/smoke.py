@@ -78,7 +78,7 @@ def get_config() -> ConfigDict:
                 "final_share": 0.1,
                 "b1": 0.9,
                 "b2": 0.95,
-                "eps": 1e-8,
+                "eps": 1e-6,
                 "weight_decay": 0.05,
                 "clip_norm": 1.0,
             },

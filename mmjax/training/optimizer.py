@@ -9,19 +9,19 @@ import optax
 
 
 def learning_rate_schedule(config: Mapping[str, Any], *, steps: int) -> optax.Schedule:
-    """Linear warm-up to ``peak``, then a cosine down to ``final_share`` of it at ``steps``.
+    """Linear warm-up to the peak, then a cosine down to ``final_share`` of it at ``steps``.
 
     Args:
         config: ``learning_rate`` (peak), ``warmup_steps``, ``final_share``.
-        steps: length of the run.
+        steps: length of the run; one that is shorter than the warm-up ends within it.
 
     Returns:
         Learning rate as a function of the number of updates made.
     """
-    peak, warmup = config["learning_rate"], min(config["warmup_steps"], steps - 1)
-    return optax.warmup_cosine_decay_schedule(
-        0.0 if warmup else peak, peak, warmup, steps, peak * config["final_share"]
-    )
+    peak, warmup = config["learning_rate"], config["warmup_steps"]
+    rise = optax.linear_schedule(0.0, peak, warmup)
+    fall = optax.cosine_decay_schedule(peak, max(steps - warmup, 1), config["final_share"])
+    return optax.join_schedules([rise, fall], [warmup])
 
 
 _NO_DECAY = ("bias", "scale", "table", "class_token", "logit")  # parts of parameter names
