@@ -1,5 +1,6 @@
 """Checkpoints of a run: asynchronous, atomic, and explicit about what does not fit."""
 
+import contextlib
 import pathlib
 from collections.abc import Mapping
 from types import TracebackType
@@ -99,11 +100,14 @@ class Checkpoints:
         return self._orbax.load(step, abstract)
 
     def close(self) -> None:
-        """Finish what is being written and release the folder."""
+        """Finish what is being written and release the folder; raises what :meth:`save` does."""
         try:
             self.wait()
-        finally:
-            self._orbax.close()
+        except OSError:
+            with contextlib.suppress(Exception):  # Orbax raises the same again, less clearly.
+                self._orbax.close()
+            raise
+        self._orbax.close()
 
     def __enter__(self) -> "Checkpoints":
         return self

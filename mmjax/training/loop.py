@@ -101,6 +101,7 @@ def _advance(
             for line in changed:
                 journal.say(f"  changed since then: {line}")
         state, evaluation = _train(run, state, start, checkpoints, journal)
+        checkpoints.wait()  # what is reported as trained is on disk
         if run.prepare.skipped.reasons:
             journal.say(run.prepare.skipped.summary())
     evaluation = evaluation or run.evaluate(state.eval_params)  # collective: every process

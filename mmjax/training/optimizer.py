@@ -24,11 +24,11 @@ def learning_rate_schedule(config: Mapping[str, Any], *, steps: int) -> optax.Sc
     return optax.join_schedules([rise, fall], [warmup])
 
 
-_NO_DECAY = ("bias", "scale", "table", "class_token", "logit")  # parts of parameter names
+_NO_DECAY = ("bias", "scale", "class_token", "logit")  # parts of parameter names
 
 
 def decays(params: Any) -> Any:
-    """True for weight matrices; biases, norms, positions, tokens and temperature do not decay."""
+    """True for matrices and tables; biases, norms, class token and temperature do not decay."""
 
     def matrix(path: Any, x: jax.Array) -> bool:
         name = jax.tree_util.keystr(path[-1:], simple=True)

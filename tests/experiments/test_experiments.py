@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,21 @@ def test_eight_devices_give_the_loss_curve_of_one(tmp_path):
         run("pretrain", *arguments, devices=devices)
         curves.append(losses(workdir))
     np.testing.assert_allclose(*curves, rtol=1e-5)
+
+
+def test_a_full_disk_keeps_the_checkpoints_before(whole, tmp_path):
+    """A limit on the size of files stands for the full disk: writing past it fails likewise."""
+    workdir = tmp_path / "full"
+    shutil.copytree(whole[0], workdir)
+    longer = command("pretrain", *smoke(workdir), f"--config.steps={STEPS + 1}")
+    limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "bash", *longer]  # KiB
+    done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    (error,) = (line for line in done.stderr.split("\n") if line.startswith("error: "))
+    assert "could not save a checkpoint" in error
+    assert "Complete checkpoints kept: [15, 20]. Make room on the disk" in error
+    told = run("pretrain", *smoke(workdir))
+    assert f"finished at step {STEPS} already" in told
 
 
 def test_evaluate_prints_and_writes_what_the_run_had(whole):

@@ -34,7 +34,7 @@ def test_without_warm_up_a_run_starts_at_the_peak():
     np.testing.assert_allclose([rate(0), rate(1)], [0.1, 0.01], rtol=1e-5)
 
 
-def test_only_weight_matrices_decay():
+def test_only_matrices_and_tables_decay():
     params = {
         "dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
         "layers": {"norm": {"scale": jnp.ones((3, 2))}, "query_bias": jnp.ones((3, 2, 2))},
@@ -45,6 +45,7 @@ def test_only_weight_matrices_decay():
     }
     expected = jax.tree.map(lambda _: False, params)
     expected["dense"]["kernel"] = expected["attention"]["query"] = True
+    expected["positions"]["table"] = True
     assert decays(params) == expected
 
     # With a gradient of 0 AdamW moves a parameter by -rate * decay * value, or not at all.

@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import resource
-import signal
 
 import jax
 import numpy as np
@@ -155,33 +153,6 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(make_config, tmp_pa
     assert lines(tmp_path).startswith(before)
     kept = load_run(tmp_path)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept.params))
-
-
-# Orbax drops the rest of a write that failed.
-@pytest.mark.filterwarnings("ignore:.*async_serialize_from_host:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
-def test_a_full_disk_keeps_the_checkpoint_before(make_config, tmp_path, monkeypatch):
-    """A limit on the size of files stands for the full disk: writing past it fails likewise."""
-    pretrain(make_config(steps=2), tmp_path, quiet=True)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    save = loop.Checkpoints.save
-
-    def save_on_a_full_disk(self, *args):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-        try:
-            save(self, *args)
-            self.wait()
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Checkpoints, "save", save_on_a_full_disk)
-        with pytest.raises(OSError, match=r"could not save a checkpoint.*kept: \[2\].*Make room"):
-            pretrain(make_config(steps=4), tmp_path, quiet=True)
-    signal.signal(signal.SIGXFSZ, handler)
-    assert load_run(tmp_path).step == 2
-    assert pretrain(make_config(steps=4), tmp_path, quiet=True).step == 4
 
 
 def test_unreadable_images_are_skipped_counted_and_shown(make_config, folder, tmp_path, capsys):
