@@ -34,6 +34,11 @@ def _guarded(main: Callable[[], None]) -> None:
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """Check the names of configuration fields first: the flags library only says KeyError."""
+    argv = list(argv)
+    for i, argument in enumerate(argv[:-1]):
+        if argument == "--config":  # its value is the next argument
+            argv[i : i + 2] = [f"--config={argv[i + 1]}"]
+            break
     path = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), None)
     try:
         if path is not None:
@@ -43,6 +48,6 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
                     name = argument.removeprefix("--config.").partition("=")[0]
                     if message := unknown_field(config, name):
                         raise ValueError(message)
-        return flags.FLAGS(list(argv))
+        return flags.FLAGS(argv)
     except (ValueError, TypeError, FileNotFoundError, flags.Error) as error:
         raise SystemExit(f"error: {error}") from error

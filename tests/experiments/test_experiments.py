@@ -156,10 +156,11 @@ def test_a_folder_without_a_run_is_named(name, tmp_path):
         ("--config.steps=2.5", "--config.steps=2.5"),
         ("--confg.steps=2", "confg.steps"),
         ("--config=configs/none.py", "no configuration file configs/none.py"),
+        ("--config configs/smoke.py --config.batch_sze=4", "did you mean batch_size?"),
     ],
 )
 def test_a_wrong_flag_ends_with_one_clear_line(flag, message):
-    flags = [flag] if flag.startswith("--config=") else ["--config=configs/smoke.py", flag]
+    flags = flag.split() if "configs/" in flag else ["--config=configs/smoke.py", flag]
     done = subprocess.run(command("pretrain", *flags), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert any(line.startswith("error: ") and message in line for line in done.stderr.split("\n"))
