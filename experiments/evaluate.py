@@ -34,11 +34,8 @@ def main() -> None:
     for name, metrics in results.items():
         print(f"\n{name}")
         for metric, value in metrics.items():
-            print(
-                f"  {metric:42s} {value:8.1f}"
-                if "rank" in metric
-                else f"  {metric:42s} {value:8.1%}"
-            )
+            share = "recall" in metric or "accuracy" in metric
+            print(f"  {metric:42s} {value:8.1%}" if share else f"  {metric:42s} {value:8.3g}")
     path = pathlib.Path(WORKDIR.value, "evaluation.json")
     with replacing(path) as file:
         file.write(json.dumps({"step": trained.step, "sets": results}, indent=2).encode())

@@ -163,7 +163,8 @@ def _retrieval(sets: Mapping[str, ReportSet]) -> str:
     rows = notes = ""
     for name, shown in sets.items():
         embedded = shown.embedded
-        notes += f'<p class="note"><strong>{escape(name)}.</strong> {escape(shown.note)}</p>'
+        if shown.note:
+            notes += f'<p class="note"><strong>{escape(name)}.</strong> {escape(shown.note)}</p>'
         parts = [metric.rpartition("/")[0] for metric in shown.metrics if "_to_" in metric]
         for part in dict.fromkeys(["", *parts]):
             for query, candidate in directions(embedded):
