@@ -1,7 +1,7 @@
 """What one example of a data set is, and what a data set has to be able to do."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -35,37 +35,6 @@ class Source(Protocol):
     def __getitem__(self, index: int, /) -> Record:
         """Return the record at ``0 <= index < len(self)``."""
         ...
-
-
-class Subset:
-    """Some records of a source, in the order of ``indices``.
-
-    Args:
-        source: where the records come from.
-        indices: rows of ``source``; a row may come twice.
-
-    Raises:
-        ValueError: if an index is no row of ``source``.
-
-    >>> letters = [{"id": "a"}, {"id": "b"}, {"id": "c"}]
-    >>> [record["id"] for record in Subset(letters, [2, 0])]
-    ['c', 'a']
-    """
-
-    def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
-        self._source, self._indices = source, np.asarray(indices, np.int64)
-        outside = self._indices[(self._indices < 0) | (self._indices >= len(source))]
-        if len(outside):
-            raise ValueError(
-                f"indices must lie in [0, {len(source)}), the rows of the source; "
-                f"got {outside[:3].tolist()}"
-            )
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int, /) -> Record:
-        return self._source[int(self._indices[index])]
 
 
 def check_record(record: Record) -> None:

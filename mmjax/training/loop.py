@@ -101,9 +101,9 @@ def _advance(
             for line in changed:
                 journal.say(f"  changed since then: {line}")
         state, evaluation = _train(run, state, start, checkpoints, journal)
-        checkpoints.wait()  # what is reported as trained is on disk
         if run.prepare.skipped.reasons:
             journal.say(run.prepare.skipped.summary())
+    checkpoints.wait()  # what is reported as trained is on disk
     evaluation = evaluation or run.evaluate(state.eval_params)  # collective: every process
     if lead:
         _report(run, state, evaluation, report)

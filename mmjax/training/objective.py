@@ -1,4 +1,4 @@
-"""From a model's outputs and a batch to one loss per row."""
+"""From a model's outputs and the masks of a batch to the training loss."""
 
 import itertools
 from collections.abc import Callable, Mapping

@@ -3,21 +3,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from mmjax.data.records import Source, Subset, all_texts, check_record
+from mmjax.data.records import all_texts, check_record
 
 LETTERS = [{"id": "a", "text": ("A", "a")}, {"id": "b"}, {"id": "c", "text": ("C",)}]
-
-
-def test_a_subset_is_a_source_in_the_order_of_its_indices():
-    subset = Subset(LETTERS, np.array([2, 0, 2]))
-    assert isinstance(subset, Source)
-    assert [subset[i]["id"] for i in range(len(subset))] == ["c", "a", "c"]
-
-
-@pytest.mark.parametrize("index", [-1, 3])
-def test_a_subset_rejects_rows_that_the_source_lacks(index):
-    with pytest.raises(ValueError, match=rf"\[0, 3\).*\[{index}\]"):
-        Subset(LETTERS, [0, index])
 
 
 def test_all_texts_come_in_order_and_records_without_text_are_passed_over():
