@@ -58,6 +58,14 @@ setup(
             "ruff>=0.15",
             "mypy>=1.15",
         ],
+        # What the parity tests and the benchmark compare with; .ci/oracle.txt has a lighter way.
+        "oracle": [
+            "torch>=2.5",
+            "open_clip_torch>=3.3",
+            "pytorch-metric-learning>=2.9",
+            "lightly>=1.6",
+            "info-nce-pytorch>=0.1.4",
+        ],
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

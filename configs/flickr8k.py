@@ -17,7 +17,10 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "steps": 1200,
             "batch_size": 256,
+            "micro_batches": 1,  # raise it where a batch does not fit into memory
             "loss": "clip",
+            "loss_chunk_size": 1024,  # rows scored together: bounds the memory of the loss
+            "loss_ring": False,  # hand rows round instead of gathering all on each device
             "ema_decay": 0.99,
             "data": {
                 "source": "flickr8k",

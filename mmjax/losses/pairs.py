@@ -1,102 +1,152 @@
-"""Scores of every local row against every global row: the ground that pairwise losses stand on."""
+"""Rows made ready to be scored, and which of their pairs count for what."""
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from mmjax.arrays import Array, AxisName, accumulation_dtype, checked
 
 
-@dataclasses.dataclass(frozen=True)
-class PairedRows:
-    """Rows that are ready to be scored: zero where invalid, float32 or wider."""
+class Teacher(NamedTuple):
+    """The same rows as another model sees them; its softmax over the columns is the target."""
 
-    x: Float[jax.Array, "n d"]
-    y: Float[jax.Array, "n d"]
+    rows: Float[jax.Array, "n e"]  # finite; one of the two sides times the teacher's scale
+    log_partition: Float[jax.Array, "n"]  # of its logits; that of the columns is not read
+
+
+class Side(NamedTuple):
+    """What is known of the rows, or of the columns, besides what they hold.
+
+    Rows and columns of one group are positives of each other, unless a teacher says what is. Where
+    rows and columns are the same ones they have an identity: nothing is compared with itself.
+    """
+
     valid: Bool[jax.Array, "n"]
-    precision: jax.lax.Precision  # that products of these rows need
-
-    def swapped(self) -> "PairedRows":
-        """Return the same pairs seen from the other side."""
-        return dataclasses.replace(self, x=self.y, y=self.x)
+    group: Int[jax.Array, "n"] | None = None
+    identity: Int[jax.Array, "n"] | None = None
+    teacher: Teacher | None = None
 
 
-class PairScores(NamedTuple):
-    """The ``n`` local rows against the ``m`` rows of all shards (``m = n`` without shards)."""
+class Pairs(NamedTuple):
+    """What each pair of a block of scores counts for."""
 
-    scores: Float[jax.Array, "n m"]  # inner products, 0 wherever a row is invalid
-    positive: Bool[jax.Array, "n m"]  # True where the column is the row's own partner
-    row_valid: Bool[jax.Array, "n"]
-    column_valid: Bool[jax.Array, "m"]
+    counted: Bool[jax.Array, "n m"]  # competes for the row, and for the column
+    target: Bool[jax.Array, "n m"] | Float[jax.Array, "n m"]  # how much it is a positive
+    weight: Float[jax.Array, "n m"] | None  # how often it competes, once if None
+
+
+class Matrices(NamedTuple):
+    """What a user says of single pairs: local rows by the columns of all shards."""
+
+    targets: Bool[jax.Array, "n m"] | Float[jax.Array, "n m"] | None = None
+    weights: Float[jax.Array, "n m"] | None = None
+
+
+def relate(
+    rows: Side,
+    columns: Side,
+    matrices: Matrices,
+    fresh: Bool[jax.Array, "m"] | None,
+    *,
+    negatives_only: bool,
+) -> Pairs:
+    """Say what each pair of a block counts for.
+
+    Args:
+        rows: of this shard.
+        columns: of the block.
+        matrices: the columns of the block only.
+        fresh: columns that have not been seen before, all if None.
+        negatives_only: whether positives do not compete.
+
+    Returns:
+        Masks and weights, False or 0 wherever a row or column is invalid.
+    """
+    usable = columns.valid if fresh is None else columns.valid & fresh
+    counted = rows.valid[:, None] & usable[None]
+    if rows.identity is not None and columns.identity is not None:
+        counted &= rows.identity[:, None] != columns.identity[None]
+    if matrices.targets is not None:
+        target = jnp.where(counted, matrices.targets, jnp.zeros_like(matrices.targets))
+    elif rows.teacher is not None and columns.teacher is not None:
+        logits = jnp.einsum(
+            "ne,me->nm",
+            rows.teacher.rows,
+            columns.teacher.rows,
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        lowest = jnp.finfo(logits.dtype).min
+        target = jnp.exp(jnp.where(counted, logits - rows.teacher.log_partition[:, None], lowest))
+    elif rows.group is not None and columns.group is not None:
+        target = counted & (rows.group[:, None] == columns.group[None])
+    else:
+        target = jnp.zeros_like(counted)
+    if negatives_only:
+        counted &= ~(target if target.dtype == bool else target > 0)
+    if matrices.weights is not None:
+        counted &= matrices.weights > 0
+    return Pairs(counted, target, matrices.weights)
 
 
 @checked
-def paired_rows(
-    x: Float[Array, "n d"], y: Float[Array, "n d"], where: Bool[Array, "n"] | None = None
-) -> PairedRows:
-    r"""Mask rows and widen them, so that all that follows is exact and free of NaN.
-
-    .. math:: x_i \leftarrow x_i \,[i \in V], \qquad y_i \leftarrow y_i \,[i \in V]
+def valid_mask(where: Bool[Array, "n"] | None, *rows: Float[Array, "n _"]) -> Bool[jax.Array, "n"]:
+    r"""Mask of the valid rows, :math:`V`.
 
     Args:
-        x: rows, float; ``x[i]`` is paired with ``y[i]``.
-        y: rows, float.
-        where: valid rows :math:`V`, all if None. What an invalid row holds, NaN included, reaches
-            neither a score nor a gradient.
+        where: valid rows, all if None.
+        *rows: the arrays whose rows they are. Inside ``shard_map`` the mask varies over the mesh
+            axes over which any of them does, and so does all that is masked by it.
 
     Returns:
-        The rows in float32 or wider, dimensionless, with their mask.
+        The mask as a JAX array.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
 
-    Source: no paper; the mask and the precision that every loss here promises.
+    Source: no paper; the masks that every loss here promises.
 
-    >>> x, where = jnp.array([[1.0], [jnp.nan]]), jnp.array([True, False])
-    >>> print(paired_rows(x, x, where).y.T)
-    [[1. 0.]]
+    >>> print(valid_mask(None, jnp.eye(2)))
+    [ True  True]
     """
-    # Products of bfloat16 are exact at any precision, those of wider rows are not: a single pass
-    # may lose 2**-10 (TF32) or 2**-8 (bfloat16) of a product that is then multiplied by up to 100.
-    exact_already = x.dtype == y.dtype == jnp.bfloat16
-    precision = jax.lax.Precision.DEFAULT if exact_already else jax.lax.Precision.HIGHEST
-    valid = jnp.ones(len(x), bool) if where is None else jnp.asarray(where)
-    # Widen here, once: gradients of all uses, and of all shards, are then summed in float32.
-    # Zero before the product: a mask applied after it would let NaN gradients through.
-    dtype = accumulation_dtype(x, y)
-    x, y = (jnp.where(valid[:, None], jnp.asarray(z).astype(dtype), 0) for z in (x, y))
-    return PairedRows(x, y, valid, precision)
+    valid = jnp.ones(len(rows[0]), bool) if where is None else jnp.asarray(where)
+    for x in rows:
+        valid &= jnp.all(jnp.ones_like(x, bool), axis=1)
+    return valid
 
 
 @checked
-def pair_scores(rows: PairedRows, axis_name: AxisName | None = None) -> PairScores:
-    r"""Score each row of ``x`` against all rows of ``y``, on every shard.
-
-    .. math:: S_{ij} = x_i \cdot y_j
+def masked_rows(x: Float[Array, "n d"], valid: Bool[Array, "n"]) -> Float[jax.Array, "n d"]:
+    r"""Rows that are 0 where they are invalid, :math:`x_i \, [i \in V]`, ready to be summed.
 
     Args:
-        rows: from :func:`paired_rows`, the local ones.
-        axis_name: mesh axis or axes that shard the rows. The columns are the ``y`` of all shards,
-            in the order of the shards, and the positive of local row ``i`` is the global row
-            ``axis_index * n + i``.
+        x: rows, dimensionless.
+        valid: the valid rows :math:`V`. What an invalid row holds, NaN included, reaches neither
+            a score nor a gradient.
 
     Returns:
-        The scores, dimensionless, with the masks of positives, valid rows and valid columns.
+        The rows in float32, or wider if they are. Widened once, here: gradients of all uses, and
+        of all shards, are summed before they are rounded to what the rows came as.
 
-    Source: Radford et al. 2021, arXiv:2103.00020, sec. 2.5: each device scores only its own rows.
+    Raises:
+        jaxtyping.TypeCheckError: on a wrong shape or dtype.
 
-    >>> print(pair_scores(paired_rows(jnp.eye(2), 3 * jnp.eye(2))).scores)
-    [[3. 0.]
-     [0. 3.]]
+    Source: no paper; the masks that every loss here promises.
+
+    >>> print(masked_rows(jnp.array([[1.0], [jnp.nan]]), jnp.array([True, False])).T)
+    [[1. 0.]]
     """
-    columns, column_valid, first = rows.y, rows.valid, jnp.int32(0)
-    if axis_name is not None:
-        columns, column_valid = jax.lax.all_gather((rows.y, rows.valid), axis_name, tiled=True)
-        first = jax.lax.axis_index(axis_name) * len(rows.x)
-    scores = jnp.einsum("nd,md->nm", rows.x, columns, precision=rows.precision)
-    row, column = (jnp.arange(len(z), dtype=jnp.int32) for z in (rows.x, columns))
-    positive = (first + row)[:, None] == column[None]
-    return PairScores(scores, positive, rows.valid, column_valid)
+    # Zero before the product: a mask applied after it would let NaN gradients through.
+    return jnp.where(valid[:, None], jnp.asarray(x).astype(accumulation_dtype(x)), 0)
+
+
+def all_bfloat16(*rows: Array) -> bool:
+    """Whether products of these rows are exact in float32 at any precision."""
+    return all(x.dtype == jnp.bfloat16 for x in rows)
+
+
+def global_numbers(valid: Bool[jax.Array, "n"], axis_name: AxisName | None) -> jax.Array:
+    """Numbers of this shard's rows among those of all shards, int32."""
+    number = jnp.arange(len(valid), dtype=jnp.int32) + jnp.zeros_like(valid, jnp.int32)
+    return number if axis_name is None else number + jax.lax.axis_index(axis_name) * len(valid)

@@ -22,7 +22,7 @@ from mmjax.training.journal import TIMING, Journal, read_metrics
 from mmjax.training.mesh import global_rows
 from mmjax.training.run import Run, build_run
 from mmjax.training.state import TrainState
-from mmjax.training.step import Step, make_train_step
+from mmjax.training.step import Step
 
 Evaluation = Mapping[str, ReportSet]
 
@@ -133,14 +133,6 @@ def _train(
 ) -> tuple[TrainState, Evaluation]:
     """Updates ``start + 1`` to ``steps``, each with its line, evaluation and checkpoint."""
     config = run.config
-    update = make_train_step(
-        run.model,
-        run.optimizer,
-        run.schedule,
-        loss=config.loss,
-        ema_decay=config.ema_decay,
-        shardings=jax.tree.map(lambda x: x.sharding, run.abstract),
-    )
     batches = training_batches(
         run.source(config.data.train),
         run.prepare,
@@ -152,7 +144,7 @@ def _train(
         threads=config.data.threads,
     )
     with contextlib.closing(batches):  # its threads end with the run
-        return _steps(run, state, start, update, batches, checkpoints, journal)
+        return _steps(run, state, start, run.train_step(), batches, checkpoints, journal)
 
 
 def _steps(

@@ -1,48 +1,67 @@
 """From a model's outputs and the masks of a batch to the training loss."""
 
-import itertools
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array
-from mmjax.losses import clip_loss, siglip_loss
+from mmjax.losses import clip_loss, has_pair, pairwise, siglip_loss
 from mmjax.reduction import masked_mean
+from mmjax.training.mesh import BATCH
+
+Loss = Callable[..., jax.Array]
 
 
-def _clip(x: Array, y: Array, outputs: Mapping[str, Any], where: Array) -> jax.Array:
-    return clip_loss(x, y, logit_scale=outputs["logit_scale"], where=where)
+def _clip(outputs: Mapping[str, Any]) -> Loss:
+    return functools.partial(clip_loss, logit_scale=outputs["logit_scale"])
 
 
-def _siglip(x: Array, y: Array, outputs: Mapping[str, Any], where: Array) -> jax.Array:
+def _siglip(outputs: Mapping[str, Any]) -> Loss:
     scale, bias = outputs["logit_scale"], outputs["logit_bias"]
-    return siglip_loss(x, y, logit_scale=scale, logit_bias=bias, where=where)
+    return functools.partial(siglip_loss, logit_scale=scale, logit_bias=bias)
 
 
-LOSSES: dict[str, Callable[..., jax.Array]] = {"clip": _clip, "siglip": _siglip}
+# By the name that a configuration gives it, a loss of two modalities with its scalars bound.
+LOSSES: dict[str, Callable[[Mapping[str, Any]], Loss]] = {"clip": _clip, "siglip": _siglip}
 
 
 def contrastive_objective(
-    outputs: Mapping[str, Any], where: Mapping[str, Bool[Array, "n"]], *, loss: str
+    outputs: Mapping[str, Any],
+    where: Mapping[str, Bool[Array, "n"]],
+    *,
+    loss: str,
+    mesh: Mesh,
+    chunk_size: int | None = None,
+    ring: bool = False,
 ) -> Float[jax.Array, ""]:
-    """Mean over the pairs of modalities of the mean loss of the rows that have both.
+    """Mean loss of the rows that have at least two modalities.
 
     Args:
         outputs: of :class:`mmjax.models.TwoTower`.
         where: per modality, the rows whose value could be read.
         loss: a key of ``LOSSES``.
+        mesh: the devices. Each scores its own rows against those of all, so that the memory of the
+            loss on a device is known: XLA's own partitioning would gather more, and more often.
+        chunk_size: rows that are scored together; see :func:`mmjax.losses.info_nce`.
+        ring: hand rows round instead of gathering them; see :func:`mmjax.losses.info_nce`.
 
     Returns:
-        The training loss in nats.
+        The training loss in nats; that of a row is the mean over the pairs of modalities that it
+        has, see :func:`mmjax.losses.pairwise`.
     """
-    embeddings = outputs["embeddings"]
-    pairs = list(itertools.combinations(embeddings, 2))
-    total = jnp.float32(0)
-    for a, b in pairs:
-        both = where[a] & where[b]
-        rows = LOSSES[loss](embeddings[a], embeddings[b], outputs, both)
-        total += masked_mean(rows, both)
-    return total / len(pairs)
+    (axes,) = BATCH
+
+    def local(outputs: Mapping[str, Any], where: Mapping[str, Array]) -> jax.Array:
+        cost = functools.partial(
+            LOSSES[loss](outputs), axis_name=axes, chunk_size=chunk_size, ring=ring
+        )
+        return masked_mean(pairwise(cost, outputs["embeddings"], where), has_pair(where), axes)
+
+    whole = PartitionSpec()
+    specs = {"embeddings": BATCH, "logit_scale": whole, "logit_bias": whole}
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=(specs, BATCH), out_specs=whole)
+    return sharded(dict(outputs), dict(where))

@@ -25,10 +25,12 @@ from mmjax.evaluation.retrieval import retrieval_metrics
 from mmjax.evaluation.zero_shot import class_embeddings, zero_shot_accuracy
 from mmjax.models import build_two_tower
 from mmjax.training.config import load_config
+from mmjax.training.gradient_cache import check_micro_batches
 from mmjax.training.mesh import check_batch_size, make_mesh, replicated_rows
-from mmjax.training.objective import LOSSES
+from mmjax.training.objective import LOSSES, contrastive_objective
 from mmjax.training.optimizer import build_optimizer, learning_rate_schedule
 from mmjax.training.state import TrainState, abstract_state
+from mmjax.training.step import Step, make_train_step
 
 TOKENIZER = "tokenizer.json"
 
@@ -60,6 +62,24 @@ class Run:
     schedule: optax.Schedule
     abstract: TrainState
     make_state: Callable[[], TrainState]
+
+    def train_step(self) -> Step:
+        """The compiled update of this run, see :func:`mmjax.training.step.make_train_step`."""
+        return make_train_step(
+            self.model,
+            self.optimizer,
+            self.schedule,
+            objective=functools.partial(
+                contrastive_objective,
+                loss=self.config.loss,
+                mesh=self.mesh,
+                chunk_size=self.config.loss_chunk_size,
+                ring=self.config.loss_ring,
+            ),
+            micro_batches=self.config.micro_batches,
+            ema_decay=self.config.ema_decay,
+            shardings=jax.tree.map(lambda x: x.sharding, self.abstract),
+        )
 
     @functools.cached_property
     def _embed(self) -> Any:
@@ -185,6 +205,9 @@ def build_run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) ->
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {config.loss!r}")
     mesh = make_mesh(config.mesh.to_dict())
     check_batch_size(config.batch_size, mesh)
+    check_micro_batches(config.micro_batches, config.batch_size, mesh)
+    if config.loss_chunk_size < 1:
+        raise ValueError(f"loss_chunk_size must be at least 1, got {config.loss_chunk_size}")
     data = config.data
     source = functools.cache(lambda split: load_source(data.source, split, **data.options))
     tokenizer = _tokenizer(config, workdir, source(data.train))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mmjax.training.objective import contrastive_objective
+from mmjax.training.gradient_cache import cached_value_and_grad
 from mmjax.training.state import TrainState
 
 Step = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, dict[str, jax.Array]]]
@@ -20,7 +20,8 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     *,
-    loss: str,
+    objective: Callable[[Mapping[str, Any], Mapping[str, Any]], jax.Array],
+    micro_batches: int,
     ema_decay: float | None,
     shardings: TrainState,
 ) -> Step:
@@ -30,7 +31,11 @@ def make_train_step(
         model: a two-tower module.
         optimizer: its transformation.
         schedule: the learning rate, for the metrics.
-        loss: a key of :data:`mmjax.training.objective.LOSSES`.
+        objective: ``objective(outputs, where)``, the loss of a batch, with the rest of
+            :func:`mmjax.training.objective.contrastive_objective` bound.
+        micro_batches: parts that a batch is embedded in, one after the other, see
+            :func:`mmjax.training.gradient_cache.cached_value_and_grad`. The update is that of the
+            whole batch whatever their number.
         ema_decay: decay of the moving average, warmed up as ``min(decay, (1 + t) / (10 + t))``.
         shardings: of the state, kept from step to step.
 
@@ -40,19 +45,19 @@ def make_train_step(
         ``logit_bias``.
     """
 
+    def embed(params: Any, rows: Mapping[str, Any], keys: jax.Array) -> dict[str, Any]:
+        return embed_rows(model, params, rows["inputs"], keys)
+
+    def cost(outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> jax.Array:
+        return objective(outputs, batch["where"])
+
+    value_and_grad = cached_value_and_grad(embed, cost, micro_batches=micro_batches)
+
     def update(
         state: TrainState, batch: Mapping[str, Any]
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-
-        def cost(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            outputs: Any = model.apply(
-                {"params": params}, batch["inputs"], train=True, rngs={"dropout": key}
-            )
-            scalars = {name: outputs[name] for name in ("logit_scale", "logit_bias")}
-            return contrastive_objective(outputs, batch["where"], loss=loss), scalars
-
-        (value, scalars), grads = jax.value_and_grad(cost, has_aux=True)(state.params)
+        (value, outputs), grads = value_and_grad(state.params, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -63,7 +68,7 @@ def make_train_step(
             "loss": value,
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
-            **scalars,
+            **{name: outputs[name] for name in ("logit_scale", "logit_bias")},
         }
         new = dataclasses.replace(
             state, step=state.step + 1, params=params, opt_state=opt_state, ema=ema
@@ -71,3 +76,30 @@ def make_train_step(
         return new, metrics
 
     return jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def embed_rows(
+    model: nn.Module, params: Any, inputs: Mapping[str, Any], keys: jax.Array
+) -> dict[str, Any]:
+    """Outputs of a two-tower module in training, the noise of every row drawn from its own key.
+
+    The model sees one row at a time, under ``jax.vmap``; compiled, its products are those of a
+    batch, and a step takes no longer.
+
+    Args:
+        model: a :class:`mmjax.models.TwoTower`.
+        params: its parameters.
+        inputs: per modality, rows.
+        keys: one random key per row, see :func:`mmjax.training.gradient_cache.row_keys`.
+
+    Returns:
+        What the model returns for these rows.
+    """
+
+    def embed(row: Mapping[str, Any], key: jax.Array) -> dict[str, Any]:
+        one = jax.tree.map(lambda x: x[None], row)
+        outputs: Any = model.apply({"params": params}, one, train=True, rngs={"dropout": key})
+        return outputs | {"embeddings": jax.tree.map(lambda x: x[0], outputs["embeddings"])}
+
+    out_axes = {"embeddings": 0, "logit_scale": None, "logit_bias": None}
+    return jax.vmap(embed, out_axes=out_axes)(inputs, keys)

@@ -1,0 +1,151 @@
+"""What a loss has to know of each row's scores: a few numbers, folded block by block.
+
+Source: the running logarithm of a sum is that of Milakov and Gimelshein 2018, arXiv:1805.02867,
+alg. 3.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from mmjax.losses.blocks import Layout
+from mmjax.losses.pairs import Pairs
+
+
+class Kind(Protocol):
+    """Folds blocks of scores into statistics; ``axis`` is that along which they are folded."""
+
+    def start(self, like: jax.Array) -> Any:
+        """Statistics before any pair was seen, as many as ``like`` has entries."""
+
+    def fold(self, state: Any, logits: jax.Array, pairs: Pairs, axis: int) -> Any:
+        """Take a block in."""
+
+    def finish(self, state: Any) -> Any:
+        """Give what the loss reads of what was folded."""
+
+    def home(self, state: Any, layout: Layout) -> Any:
+        """Bring together what the shards hold for all columns; each keeps its own columns."""
+
+    def slope(
+        self, found: Any, change: Any, logits: jax.Array, pairs: Pairs, axis: int
+    ) -> jax.Array:
+        """Derivative by the logits: from the final statistics, and the derivative by those."""
+
+
+class Softmax(NamedTuple):
+    r"""Statistics of logits :math:`l_j` that compete: each ``[n]``, in the dtype of the logits.
+
+    ``peak`` is a constant: all of the gradient of :math:`\log \sum_j w_j e^{l_j}` is in
+    ``log_sum``. A row that counts nothing has a ``counted`` of 0 and a ``log_sum`` of 0.
+    """
+
+    peak: jax.Array  # the largest counted logit, P
+    log_sum: jax.Array  # log of the sum of w exp(l - P) over counted pairs
+    target: jax.Array  # sum of t l over positives
+    mass: jax.Array  # sum of t
+    total: jax.Array  # sum of l over counted pairs
+    counted: jax.Array  # how many pairs are
+
+    @property
+    def log_partition(self) -> jax.Array:
+        """The logarithm of the sum itself; only for a row that counts something."""
+        return self.peak + self.log_sum
+
+
+@dataclasses.dataclass(frozen=True)
+class Competition:
+    """Folds scores into :class:`Softmax`."""
+
+    def start(self, like: jax.Array) -> Softmax:
+        """Statistics before any pair was seen, as many as ``like`` has entries."""
+        zero = jnp.zeros_like(like)
+        return Softmax(jnp.full_like(like, jnp.finfo(like.dtype).min), zero, zero, zero, zero, zero)
+
+    def fold(self, state: Softmax, logits: jax.Array, pairs: Pairs, axis: int) -> Softmax:
+        """Take a block in. While folding, ``log_sum`` is the sum and not yet its logarithm."""
+        constant = jax.lax.stop_gradient(logits)
+        lowest = jnp.finfo(logits.dtype).min
+        peak = jnp.max(constant, axis=axis, where=pairs.counted, initial=lowest)
+        peak = jnp.maximum(state.peak, peak)
+        above = jnp.where(pairs.counted, logits - jnp.expand_dims(peak, axis), lowest)
+        share = _weighted(jnp.exp(above), pairs)
+        target = pairs.target.astype(logits.dtype)
+        return Softmax(
+            peak,
+            state.log_sum * jnp.exp(state.peak - peak) + jnp.sum(share, axis=axis),
+            state.target + jnp.sum(logits * target, axis=axis),
+            state.mass + jnp.sum(target, axis=axis),
+            state.total + jnp.sum(logits, axis=axis, where=pairs.counted),
+            state.counted + jnp.sum(pairs.counted, axis=axis, dtype=logits.dtype),
+        )
+
+    def finish(self, state: Softmax) -> Softmax:
+        """Turn the sum into its logarithm."""
+        return state._replace(log_sum=jnp.log(jnp.where(state.log_sum > 0, state.log_sum, 1)))
+
+    def home(self, state: Softmax, layout: Layout) -> Softmax:
+        """Bring together what the shards hold for all columns; each keeps its own columns."""
+        peak = jax.lax.pmax(state.peak, layout.axis_name)
+        summand = state._replace(log_sum=state.log_sum * jnp.exp(state.peak - peak))
+        return layout.own_sums(summand)._replace(peak=layout.own_part(peak))
+
+    def slope(
+        self, found: Softmax, change: Softmax, logits: jax.Array, pairs: Pairs, axis: int
+    ) -> jax.Array:
+        """Derivative by the logits: from the final statistics, and the derivative by those."""
+        peak, log_sum, d_log_sum, d_target, d_total = (
+            jnp.expand_dims(z, axis)
+            for z in (found.peak, found.log_sum, change.log_sum, change.target, change.total)
+        )
+        lowest = jnp.finfo(logits.dtype).min
+        above = jnp.where(pairs.counted, logits - peak - log_sum, lowest)
+        share = _weighted(jnp.exp(above), pairs)
+        slope = share * d_log_sum + jnp.where(pairs.counted, d_total, 0)
+        return slope + pairs.target.astype(logits.dtype) * d_target
+
+
+class Sigmoid(NamedTuple):
+    """Statistics of logits that are judged each by itself, ``[n]``."""
+
+    cost: jax.Array  # sum over counted pairs of the binary cross-entropy, nats
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """Folds scores into :class:`Sigmoid`."""
+
+    def start(self, like: jax.Array) -> Sigmoid:
+        """Statistics before any pair was seen, as many as ``like`` has entries."""
+        return Sigmoid(jnp.zeros_like(like))
+
+    def fold(self, state: Sigmoid, logits: jax.Array, pairs: Pairs, axis: int) -> Sigmoid:
+        """Take a block in: t softplus(-l) + (1 - t) softplus(l)."""
+        target = pairs.target
+        if target.dtype == bool:
+            cost = jax.nn.softplus(jnp.where(target, -logits, logits))
+        else:
+            target = target.astype(logits.dtype)
+            cost = target * jax.nn.softplus(-logits) + (1 - target) * jax.nn.softplus(logits)
+        return Sigmoid(state.cost + jnp.sum(cost, axis=axis, where=pairs.counted))
+
+    def finish(self, state: Sigmoid) -> Sigmoid:
+        """Nothing is left to do."""
+        return state
+
+    def home(self, state: Sigmoid, layout: Layout) -> Sigmoid:
+        """Bring together what the shards hold for all columns; each keeps its own columns."""
+        return layout.own_sums(state)
+
+    def slope(
+        self, found: Sigmoid, change: Sigmoid, logits: jax.Array, pairs: Pairs, axis: int
+    ) -> jax.Array:
+        """Derivative by the logits: from the final statistics, and the derivative by those."""
+        error = jax.nn.sigmoid(logits) - pairs.target.astype(logits.dtype)
+        return jnp.where(pairs.counted, error * jnp.expand_dims(change.cost, axis), 0)
+
+
+def _weighted(share: jax.Array, pairs: Pairs) -> jax.Array:
+    return share if pairs.weight is None else share * pairs.weight.astype(share.dtype)
