@@ -62,9 +62,13 @@ def get_config() -> ConfigDict:
                 "text": {
                     "tokenizer": "word",
                     "vocab_size": placeholder(int),
+                    "training_texts": placeholder(int),  # that the tokenizer learns from, or all
                     "length": 8,
                     "word_dropout": 0.1,
                 },
+                "arrays": {},  # further modalities by name, each with the shape of its array
+                # "group", "id" or "label": records of one are no negatives of each other
+                "distinct": placeholder(str),
             },
             "model": {
                 "embed_dim": 256,
@@ -100,6 +104,18 @@ def get_config() -> ConfigDict:
                 "relatives": True,
                 "zero_shot": {"classes": SUBJECTS, "templates": ("{}",)},
             },
-            "checkpoint": {"every": 100, "keep": 2},
+            "checkpoint": {
+                "every": 100,
+                "keep": 2,  # the newest; the one before is there if the newest is damaged
+                "keep_every": 0,  # and those of every so many steps
+                "best": {"metric": placeholder(str), "keep": 1, "highest": True},
+            },
+            "bad_loss": {
+                "policy": "stop",  # or "skip" the update, or "rollback" to the last checkpoint
+                "spike": placeholder(float),  # a loss above this multiple of the median is bad too
+                "limit": 10,  # then stop: updates skipped in a row, or rollbacks to one checkpoint
+            },
+            "profile_steps": (),  # (a, b): the profiler traces updates a to b
+            "initialize_from": {"workdir": placeholder(str), "parts": ("image", "text")},
         }
     )

@@ -1,16 +1,20 @@
 """What the entry points share: flags that are checked, and errors that are one clear message."""
 
+import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
+import jax
 from absl import app, flags, logging
 
-from mmjax.data.preparation import TooManyUnreadable
-from mmjax.training import NonFiniteLoss
+from mmjax.data.skipped import TooManyUnreadable
+from mmjax.training import PREEMPTED_EXIT, BadLoss, ClusterError, Preempted
+from mmjax.training.cluster import leave
 from mmjax.training.config import read_config, unknown_field
 
 # What a user can mend: the message says how, and a traceback would only hide it.
-EXPECTED = (ValueError, ImportError, OSError, NonFiniteLoss, TooManyUnreadable)
+EXPECTED = (ValueError, ImportError, OSError, BadLoss, ClusterError, TooManyUnreadable)
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -24,12 +28,29 @@ def _guarded(main: Callable[[], None]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax tells a lot
     try:
         main()
+    except Preempted as notice:
+        print(notice, file=sys.stderr)
+        raise SystemExit(PREEMPTED_EXIT) from notice
+    except KeyboardInterrupt as error:
+        _end("interrupted; the same command goes on where it can", error)
     except EXPECTED as error:
         if logging.get_verbosity() >= logging.DEBUG:
             traceback.print_exc()
-        raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt as error:
-        raise SystemExit("interrupted; the same command goes on where it can") from error
+        _end(f"error: {error}", error)
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        lost = isinstance(error, jax.errors.JaxRuntimeError)
+        _end("error: another process ended; see its messages" if lost else f"error: {error}", error)
+
+
+def _end(message: str, error: BaseException) -> NoReturn:
+    """Exit with code 1; without waiting for other processes, which would wait for this one."""
+    if jax.distributed.is_initialized() or isinstance(error, ClusterError):
+        print(message, file=sys.stderr)
+        leave(1)
+    raise SystemExit(message) from error
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mmjax.data.images import fit, from_pillow, resize, to_pillow
+from mmjax.data.images import fit, from_pillow, mirror, resize, to_pillow
 
 
 def random_resized_crop(
@@ -82,7 +82,7 @@ def random_flip(
     image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator, *, probability: float
 ) -> UInt8[np.ndarray, "h w c"]:
     """Mirror left and right with this probability."""
-    return image[:, ::-1] if rng.random() < probability else image
+    return mirror(image) if rng.random() < probability else image
 
 
 def random_jitter(

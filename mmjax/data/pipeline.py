@@ -13,16 +13,17 @@ from typing import Any, TypeAlias
 import grain
 import numpy as np
 
-from mmjax.data.records import Record, Source
+from mmjax.data.records import Record, Source, UnreadableRecord
 
 Example: TypeAlias = dict[str, Any]
-"""``{"inputs": {modality: array}, "where": {modality: bool[]}, "index": int32[]}``."""
+"""``{"inputs": {modality: array}, "where": {modality: bool[]}, "index": int64[]}``."""
 
 Batch: TypeAlias = dict[str, Any]
 """An :data:`Example` whose arrays have one more axis in front, the rows."""
 
-Prepare: TypeAlias = Callable[[Record, np.random.Generator | None], Example]
-"""A record and, for training, a generator become an example; its ``index`` is added here."""
+Prepare: TypeAlias = Callable[[Record | UnreadableRecord, np.random.Generator | None], Example]
+"""A record, or why it could not be read, and for training a generator become an example; its
+``index`` is added here."""
 
 _ROWS_PER_READ = 32  # One task of a thread: far less per row is lost to Grain than row by row.
 
@@ -59,8 +60,9 @@ def training_batches(
 
     Returns:
         An iterator of batches of ``batch_size / process_count`` rows; ``index`` holds the rows in
-        ``source``. Its ``close()`` stops the threads. An exception of the source or of ``prepare``
-        is raised by ``next`` with its own type.
+        ``source``. Its ``close()`` stops the threads. An exception of the source (but that of an
+        unreadable record, which ``prepare`` gets) or of ``prepare`` is raised by ``next`` with its
+        own type.
 
     Raises:
         ValueError: if ``batch_size`` is larger than the source or not a multiple of
@@ -88,7 +90,12 @@ def training_batches(
     def example(position: int) -> Example:
         row = rows[position]
         rng = np.random.default_rng((seed, position))
-        return prepare(source[row], rng) | {"index": np.int32(row)}
+        record: Record | UnreadableRecord
+        try:
+            record = source[row]
+        except UnreadableRecord as error:
+            record = error
+        return prepare(record, rng) | {"index": np.int64(row)}
 
     steps = range(start_step, sys.maxsize // batch_size)
     return _batches(steps, positions, example, threads=threads, prefetch=prefetch)

@@ -1,85 +1,19 @@
 """A record becomes an example of fixed shapes; what cannot be read is masked out and counted."""
 
 import dataclasses
+import hashlib
 import os
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float32, Int32, UInt8
 
 from mmjax.data.augmentation import Augmentation
 from mmjax.data.images import UnreadableImage, decode, fit
-from mmjax.data.records import Record, check_record
+from mmjax.data.records import NAMES, Record, UnreadableRecord, check_record
+from mmjax.data.skipped import Skipped
 from mmjax.data.tokenizers import PAD, Tokenizer
-
-
-class TooManyUnreadable(RuntimeError):
-    """More of the images than allowed cannot be read: the data is broken, not a few files of it."""
-
-
-class Skipped:
-    """Ledger of the records whose image could not be read. Safe to use from many threads.
-
-    Args:
-        max_share: largest share of unreadable images among those read so far.
-        grace: how many images have to be read before the share counts.
-
-    Raises:
-        ValueError: if ``max_share`` is outside [0, 1].
-    """
-
-    def __init__(self, max_share: float = 0.05, grace: int = 100):
-        if not 0 <= max_share <= 1:
-            raise ValueError(f"max_share must lie in [0, 1], got {max_share}")
-        self.max_share, self.grace = max_share, grace
-        self._lock = threading.Lock()
-        self._read = self._failed = 0
-        self._reasons: dict[str, str] = {}
-
-    @property
-    def reasons(self) -> dict[str, str]:
-        """Why each record was skipped, by id; a copy."""
-        with self._lock:
-            return dict(self._reasons)
-
-    def count(self, identity: str, reason: str | None = None) -> None:
-        """Count one image that was read, or, with a reason, one that was not.
-
-        Raises:
-            TooManyUnreadable: past ``max_share``, with the numbers and the first reasons.
-        """
-        with self._lock:
-            self._read += 1
-            if reason is not None:
-                self._failed += 1
-                self._reasons.setdefault(identity, reason)
-            if self._read >= self.grace and self._failed > self.max_share * self._read:
-                raise TooManyUnreadable(
-                    f"{self._failed} of the {self._read} images read so far are unreadable, "
-                    f"{self._failed / self._read:.1%}; at most {self.max_share:.1%} may be "
-                    f"(max_share). The first: {self._first(3)}"
-                )
-
-    def summary(self) -> str:
-        """Say in one line how many records were skipped, which and why.
-
-        >>> ledger = Skipped()
-        >>> ledger.count("cat.jpg", "no bytes at all")
-        >>> ledger.summary()
-        '1 record skipped: cat.jpg (no bytes at all)'
-        """
-        with self._lock:
-            count = len(self._reasons)
-            if not count:
-                return "no record skipped"
-            more = f" and {count - 3} more" if count > 3 else ""
-            return f"{count} record{'s'[: count > 1]} skipped: {self._first(3)}{more}"
-
-    def _first(self, count: int) -> str:
-        first = list(self._reasons.items())[:count]
-        return "; ".join(f"{identity} ({reason})" for identity, reason in first)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,10 +28,15 @@ class Preparation:
         augmentation: random changes of training images.
         word_dropout: probability with which a word of a training text is left out; at least one
             word stays.
-        skipped: ledger of the images that could not be read.
+        arrays: further modalities by name, each with the shape of its array; they become float32
+            and are not changed otherwise.
+        distinct: the key of a record, "id", "group" or "label", that tells what it shows: two
+            records of one value in it should not be each other's negatives. Examples then carry
+            ``group``; None leaves it out.
+        skipped: ledger of the records that could not be read, or not in full.
 
     Raises:
-        ValueError: if a number is outside its range.
+        ValueError: if a number is outside its range, or a name is not one of those.
     """
 
     tokenizer: Tokenizer
@@ -106,6 +45,8 @@ class Preparation:
     text_length: int
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     word_dropout: float = 0.0
+    arrays: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    distinct: str | None = None
     skipped: Skipped = dataclasses.field(default_factory=Skipped, repr=False)
 
     def __post_init__(self):
@@ -118,33 +59,49 @@ class Preparation:
             )
         if not 0 <= self.word_dropout < 1:
             raise ValueError(f"word_dropout must lie in [0, 1), got {self.word_dropout}")
+        if self.distinct not in (None, *NAMES):
+            raise ValueError(f"distinct must be None or one of {NAMES}, got {self.distinct!r}")
+        taken = sorted(self.arrays.keys() & {*NAMES, "image", "text"})
+        if taken:
+            raise ValueError(f"arrays are modalities beside image and text, got {taken}")
 
-    def __call__(self, record: Record, rng: np.random.Generator | None = None) -> dict[str, Any]:
+    def __call__(
+        self, record: Record | UnreadableRecord, rng: np.random.Generator | None = None
+    ) -> dict[str, Any]:
         """Prepare one record.
 
         Args:
-            record: any of its modalities may be missing.
+            record: any of its modalities may be missing. The reason why a source could not read
+                it stands for a record without any.
             rng: given for training: the image is augmented, one of the right texts is drawn and
                 loses words. None is deterministic: the image fitted, the first text whole.
 
         Returns:
-            ``{"inputs": {"image": uint8[h, w, c], "text": int32[t]},
-            "where": {"image": bool[], "text": bool[]}}``; an input that is missing or unreadable
-            is zeros, and False in ``where``.
+            ``{"inputs": {"image": uint8[h, w, c], "text": int32[t], and per array float32},
+            "where": {modality: bool[]}}``; an input that is missing or unreadable is zeros, and
+            False in ``where``. With ``distinct`` also ``"group": int32[]``, equal for two records
+            if that key is (and for two others with probability 2**-32).
 
         Raises:
             ValueError: if the record is malformed.
-            TooManyUnreadable: see :class:`Skipped`.
+            TooManyUnreadable: see :class:`mmjax.data.skipped.Skipped`.
         """
+        problems: list[UnreadableImage | UnreadableRecord] = []
+        if isinstance(record, UnreadableRecord):
+            problems.append(record)
+            record = {"id": record.identity}
         check_record(record)
-        image = self._image_of(record, rng)
-        text = self._text_of(record, rng)
-        blank = np.zeros((self.image_size, self.image_size, self.channels), np.uint8)
-        tokens = np.full(self.text_length, PAD, np.int32) if text is None else self.texts([text])[0]
-        return {
-            "inputs": {"image": blank if image is None else image, "text": tokens},
-            "where": {"image": np.bool_(image is not None), "text": np.bool_(text is not None)},
+        values = {"image": self._image_of(record, rng, problems)}
+        values["text"] = self._text_of(record, rng, problems)
+        values |= {name: self._array_of(record, name, problems) for name in self.arrays}
+        cause = " and ".join(problem.cause for problem in problems)
+        reason = "; ".join(problem.reason for problem in problems)
+        self.skipped.count(record["id"], reason or None, cause=cause)
+        example = {
+            "inputs": {k: self._blank(k) if x is None else x for k, x in values.items()},
+            "where": {k: np.bool_(x is not None) for k, x in values.items()},
         }
+        return example if self.distinct is None else example | {"group": self._group_of(record)}
 
     def image(self, value: bytes | os.PathLike[str] | np.ndarray) -> UInt8[np.ndarray, "h w c"]:
         """Decode and fit one image, without any augmentation.
@@ -159,31 +116,90 @@ class Preparation:
         """Return the tokens of whole texts, one row each."""
         return self.tokenizer.encode(texts, self.text_length)
 
-    def _image_of(self, record: Record, rng: np.random.Generator | None) -> np.ndarray | None:
+    def array(self, record: Record, name: str) -> Float32[np.ndarray, "..."]:
+        """Return one of the further modalities of a record.
+
+        Raises:
+            UnreadableRecord: if it has another shape, or a number that is not finite; the ledger
+                is not told.
+        """
+        value, wanted = record[name], tuple(self.arrays[name])
+        if value.shape != wanted:
+            raise UnreadableRecord(
+                record["id"], f"wrong shape of {name}", f"{value.shape}, expected {wanted}"
+            )
+        array = value.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise UnreadableRecord(record["id"], f"{name} not finite", "it holds NaN or infinity")
+        return array
+
+    def _blank(self, modality: str) -> np.ndarray:
+        if modality == "image":
+            return np.zeros((self.image_size, self.image_size, self.channels), np.uint8)
+        if modality == "text":
+            return np.full(self.text_length, PAD, np.int32)
+        return np.zeros(self.arrays[modality], np.float32)
+
+    def _image_of(
+        self, record: Record, rng: np.random.Generator | None, problems: list
+    ) -> np.ndarray | None:
         if "image" not in record:
             return None
         try:
             if rng is None:
-                image = self.image(record["image"])
-            else:
-                shortest = self.augmentation.shortest_needed(self.image_size)
-                pixels = decode(record["image"], self.channels, shortest=shortest)
-                image = self.augmentation(pixels, self.image_size, rng)
-        except UnreadableImage as error:
-            self.skipped.count(record["id"], str(error))
+                return self.image(record["image"])
+            shortest = self.augmentation.shortest_needed(self.image_size)
+            pixels = decode(record["image"], self.channels, shortest=shortest)
+            return self.augmentation(pixels, self.image_size, rng)
+        except UnreadableImage as problem:
+            problems.append(problem)
             return None
-        self.skipped.count(record["id"])
-        return image
 
-    def _text_of(self, record: Record, rng: np.random.Generator | None) -> str | None:
-        texts = record.get("text", ())
-        if not texts or rng is None:
-            return texts[0] if texts else None
-        text = texts[rng.integers(len(texts))]
+    def _text_of(
+        self, record: Record, rng: np.random.Generator | None, problems: list
+    ) -> np.ndarray | None:
+        given = record.get("text", ())
+        texts = said(given)
+        if len(texts) < len(given):
+            blank = f"{len(given) - len(texts)} of {len(given)} texts are blank"
+            problems.append(UnreadableRecord(record["id"], "empty text", blank))
+        if not texts:
+            return None
+        text = texts[0] if rng is None else texts[rng.integers(len(texts))]
+        return self.texts([text if rng is None else self._drop_words(text, rng)])[0]
+
+    def _drop_words(self, text: str, rng: np.random.Generator) -> str:
         if not self.word_dropout:
             return text
         words = text.split()
         kept = rng.random(len(words)) >= self.word_dropout
-        if words and not kept.any():
+        if not kept.any():
             kept[rng.integers(len(words))] = True
         return " ".join(word for word, keep in zip(words, kept, strict=True) if keep)
+
+    def _array_of(self, record: Record, name: str, problems: list) -> np.ndarray | None:
+        if name not in record:
+            return None
+        try:
+            return self.array(record, name)
+        except UnreadableRecord as problem:
+            problems.append(problem)
+            return None
+
+    def _group_of(self, record: Record) -> np.int32:
+        """Hash the key; a record without it is in a group of its own."""
+        assert self.distinct is not None
+        name, value = (self.distinct, record.get(self.distinct))
+        if value is None:
+            name, value = "alone", record["id"]
+        digest = hashlib.blake2b(f"{name} {value}".encode(), digest_size=4).digest()
+        return np.frombuffer(digest, "<i4")[0]
+
+
+def said(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the texts that are not blank.
+
+    >>> said(("a cat", "  "))
+    ('a cat',)
+    """
+    return tuple(text for text in texts if text.strip())

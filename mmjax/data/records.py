@@ -18,10 +18,34 @@ key        type                           meaning
 ``text``   ``tuple[str, ...]``            a modality: every right text of this record
 ``image``  ``bytes | Path | uint8 array`` a modality: an encoded image, the file that holds
                                           it (read when it is decoded), or pixels [h, w, c]
+any other  array of numbers               a modality: features of one fixed shape
 =========  =============================  ==============================================
 
 Every key but the first three names a modality; a record may lack any of them.
 """
+
+NAMES = ("id", "group", "label")
+"""The keys of a :data:`Record` that name it; every other key is a modality."""
+
+
+class UnreadableRecord(ValueError):
+    """One record of a source cannot be read, and the others can.
+
+    Args:
+        identity: the record's id or, where that cannot be read, its file and place there.
+        cause: a few words that all records with this trouble share; what is counted.
+        reason: what exactly is wrong with this one.
+
+    >>> print(UnreadableRecord("a.tar, sample 3", "record too large", "300 bytes, at most 200"))
+    a.tar, sample 3: record too large: 300 bytes, at most 200
+    """
+
+    def __init__(self, identity: str, cause: str, reason: str):
+        super().__init__(identity, cause, reason)  # all three, so that it can be pickled
+        self.identity, self.cause, self.reason = identity, cause, reason
+
+    def __str__(self) -> str:
+        return f"{self.identity}: {self.cause}: {self.reason}"
 
 
 @runtime_checkable
@@ -33,7 +57,11 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: int, /) -> Record:
-        """Return the record at ``0 <= index < len(self)``."""
+        """Return the record at ``0 <= index < len(self)``.
+
+        Raises:
+            UnreadableRecord: if this one cannot be read; who reads many skips and counts it.
+        """
         ...
 
 
@@ -72,9 +100,20 @@ def check_record(record: Record) -> None:
             f"record {identity!r}: 'image' must be encoded bytes, a path or a uint8 array "
             f"[h, w, c], got {type(image).__name__}"
         )
+    for key in record.keys() - {*NAMES, "text", "image"}:
+        value = record[key]
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+            raise ValueError(
+                f"record {identity!r}: {key!r} must be an array of numbers, got "
+                f"{value.dtype if isinstance(value, np.ndarray) else type(value).__name__}"
+            )
 
 
 def all_texts(source: Source) -> Iterator[str]:
-    """Yield every text of every record in order: what a tokenizer is trained on."""
+    """Yield every text in order, those of unreadable records apart: to train a tokenizer."""
     for index in range(len(source)):
-        yield from source[index].get("text", ())
+        try:
+            record = source[index]
+        except UnreadableRecord:
+            continue  # Whoever prepares the record counts it.
+        yield from record.get("text", ())

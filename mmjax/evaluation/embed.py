@@ -13,10 +13,11 @@ import numpy as np
 from mmjax.arrays import Array
 from mmjax.atomic import replacing
 from mmjax.data.images import UnreadableImage
-from mmjax.data.preparation import Preparation
-from mmjax.data.records import Record, Source, check_record
+from mmjax.data.preparation import Preparation, said
+from mmjax.data.records import Record, Source, UnreadableRecord, check_record
 
 Encode: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+Unreadable: TypeAlias = UnreadableImage | UnreadableRecord
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,11 +117,11 @@ def embed_source(
 
     Args:
         encode: takes ``{modality: [batch_size, ...]}`` (``uint8[n, h, w, c]`` for images,
-            ``int32[n, t]`` for texts) and returns ``{modality: f32[batch_size, d]}`` with
-            unit-norm rows.
+            ``int32[n, t]`` for texts, float32 for the arrays of ``prepare``) and returns
+            ``{modality: f32[batch_size, d]}`` with unit-norm rows.
         source: the records. One without some modality, or without any text, has no value there.
         prepare: turns an image into ``uint8[h, w, c]`` and texts into ``int32[n, t]``.
-        modalities: what to embed, of "image" and "text".
+        modalities: what to embed, of "image", "text" and the arrays of ``prepare``.
         batch_size: rows per call of ``encode``.
         threads: records read and decoded at a time.
 
@@ -132,25 +133,24 @@ def embed_source(
         ValueError: on an unknown modality, a size below 1, an id that comes twice, an encoder
             that returns another number of rows, a malformed record, or a modality of which
             nothing can be read.
-        TooManyUnreadable: see :class:`mmjax.data.preparation.Skipped`.
+        TooManyUnreadable: see :class:`mmjax.data.skipped.Skipped`.
     """
-    unknown = sorted(set(modalities) - {"image", "text"})
-    if unknown or not modalities:
-        raise ValueError(f"modalities must be of 'image' and 'text', got {list(modalities)}")
+    known = ["image", "text", *prepare.arrays]
+    if not modalities or not set(modalities) <= set(known):
+        raise ValueError(f"modalities must be of {known}, got {list(modalities)}")
     if batch_size < 1 or threads < 1:
         raise ValueError(f"batch_size {batch_size} and threads {threads} must be at least 1")
 
-    def read(position: int) -> tuple[Record, dict[str, Sequence[np.ndarray]] | UnreadableImage]:
-        record = source[position]
+    def read(position: int) -> tuple[Record, dict[str, Sequence[np.ndarray]] | Unreadable]:
+        try:
+            record = source[position]
+        except UnreadableRecord as error:
+            return {"id": error.identity}, error
         check_record(record)
         try:
-            values = {name: _values(record, name, prepare) for name in modalities}
-        except UnreadableImage as reason:
-            prepare.skipped.count(record["id"], str(reason))
-            return record, reason
-        if values.get("image"):
-            prepare.skipped.count(record["id"])
-        return record, values
+            return record, {name: _values(record, name, prepare) for name in modalities}
+        except (UnreadableImage, UnreadableRecord) as error:
+            return record, error
 
     rows = {name: _Rows(encode, name, batch_size) for name in dict.fromkeys(modalities)}
     kept: dict[str, tuple[int, str]] = {}
@@ -159,9 +159,11 @@ def embed_source(
         name = record["id"]
         if name in kept or name in skipped:
             raise ValueError(f"the id {name!r} comes twice; ids must be unique in a source")
-        if isinstance(values, UnreadableImage):
-            skipped[name] = str(values)
+        if isinstance(values, Unreadable):
+            prepare.skipped.count(name, values.reason, cause=values.cause)
+            skipped[name] = values.reason
             continue
+        prepare.skipped.count(name)
         for modality, found in values.items():
             rows[modality].add(found, owner=len(kept))
         kept[name] = (position, record.get("label", ""))
@@ -182,7 +184,10 @@ def _values(record: Record, modality: str, prepare: Preparation) -> Sequence[np.
         return []
     if modality == "image":
         return [prepare.image(record["image"])]
-    return list(prepare.texts(record["text"])) if record["text"] else []
+    if modality != "text":
+        return [prepare.array(record, modality)]
+    texts = said(record["text"])
+    return list(prepare.texts(texts)) if texts else []
 
 
 def _ahead(function: Callable, count: int, ahead: int, threads: int) -> Iterator:

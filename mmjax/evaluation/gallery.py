@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmjax.data.images import UnreadableImage
+from mmjax.data.preparation import said
 from mmjax.data.records import Record, Source
 from mmjax.evaluation.answers import Answer
 from mmjax.evaluation.embed import Embedded
@@ -143,7 +144,7 @@ class Gallery:
         record = self._record(int(owners[value]))
         if modality == "text":
             # Values of one record stand together, in the record's order.
-            return record["text"][value - int(np.searchsorted(owners, owners[value]))]
+            return said(record["text"])[value - int(np.searchsorted(owners, owners[value]))]
         return record["text"][0] if record.get("text") else record["id"]
 
     def _read(self, row: int) -> Record:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Key
 
 from mmjax.arrays import Array, accumulation_dtype, checked
+from mmjax.training.mesh import row_shards
 
 Tree: TypeAlias = Any  # of arrays
 Embed: TypeAlias = Callable[[Tree, Tree, jax.Array], Tree]
@@ -135,7 +136,7 @@ def row_keys(key: Key[jax.Array, ""], rows: int) -> Key[jax.Array, "{rows}"]:
 
 def check_micro_batches(micro_batches: int, batch_size: int, mesh: Mesh) -> None:
     """Raise ValueError if ``micro_batches`` does not divide the rows that each device has."""
-    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+    devices = row_shards(mesh)
     rows = batch_size // devices
     if micro_batches < 1 or rows % micro_batches:
         possible = ", ".join(str(k) for k in range(1, rows + 1) if rows % k == 0)

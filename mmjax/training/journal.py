@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import pathlib
 import sys
 import time
@@ -11,6 +12,7 @@ import tensorboardX
 import tqdm
 
 from mmjax.atomic import replacing
+from mmjax.training.meter import Meter, describe_rates
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
@@ -21,19 +23,26 @@ def read_metrics(workdir: pathlib.Path, *, name: str = METRICS) -> list[dict[str
     """The lines of a run's ``metrics.jsonl``; a half-written last line is left out."""
     path, lines = workdir / name, []
     if path.exists():
-        for line in path.read_text().splitlines():
+        for text in path.read_text().splitlines():
             try:
-                lines.append(json.loads(line))
+                line = json.loads(text)
             except json.JSONDecodeError:
                 break
+            lines.append({name: math.nan if x is None else x for name, x in line.items()})
     return lines
+
+
+def _as_line(step: int, scalars: Mapping[str, float]) -> str:
+    """A line of a file of metrics. JSON has no word for what is not finite but null."""
+    finite = {name: x if math.isfinite(x) else None for name, x in scalars.items()}
+    return json.dumps({"step": step, **finite}) + "\n"
 
 
 def _keep(workdir: pathlib.Path, name: str, step: int) -> None:
     """Drop what was written after ``step``: those steps come again, and come out the same."""
     kept = [line for line in read_metrics(workdir, name=name) if line["step"] <= step]
     with replacing(workdir / name) as file:
-        file.writelines((json.dumps(line) + "\n").encode() for line in kept)
+        file.writelines(_as_line(int(line.pop("step")), line).encode() for line in kept)
 
 
 class _Lines:
@@ -58,6 +67,7 @@ class Journal:
         step: updates already made; later lines are dropped.
         steps: length of the run.
         batch_size: samples an update.
+        meter: knows what samples per second mean for the devices.
         writes: whether this process keeps the files.
         shows: whether it shows the progress.
     """
@@ -69,10 +79,11 @@ class Journal:
         step: int,
         steps: int,
         batch_size: int,
+        meter: Meter,
         writes: bool = True,
         shows: bool = True,
     ) -> None:
-        self._batch_size, self._writes = batch_size, writes
+        self._batch_size, self._meter, self._writes = batch_size, meter, writes
         self._waited, self._since_step, self._last = 0.0, step, step
         self._since: float | None = None
         if writes:
@@ -110,9 +121,10 @@ class Journal:
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """One step's scalars: a line, events and the progress."""
         if self._writes:
-            self._metrics.write(json.dumps({"step": step, **scalars}) + "\n")
+            self._metrics.write(_as_line(step, scalars))
             for name, value in scalars.items():
-                self._board.add_scalar(name, value, step)
+                if math.isfinite(value):
+                    self._board.add_scalar(name, value, step)
         self._bar.set_postfix_str(f"loss {scalars['loss']:.4f}, {self._rates(step)}", refresh=False)
         self._bar.update(step - self._bar.n)
         self._last = step
@@ -128,7 +140,7 @@ class Journal:
             self._write_timing(step, rates)
             self._since, self._since_step, self._waited = now, step, 0.0
         return (
-            f"{rates['samples_per_second']:.0f} samples/s,"
+            f"{rates['samples_per_second']:.0f} samples/s, {describe_rates(rates)},"
             f" waiting for data {rates['data_wait_share']:.1%}"
         )
 
@@ -139,12 +151,13 @@ class Journal:
             "seconds": seconds,
             "samples_per_second": samples / seconds,
             "data_wait_share": self._waited / seconds,
+            **self._meter.rates(samples / seconds),
         }
 
     def _write_timing(self, step: int, interval: Mapping[str, float]) -> None:
         if self._writes:
-            self._timing.write(json.dumps({"step": step, **interval}) + "\n")
-            for name in ("samples_per_second", "data_wait_share"):
+            self._timing.write(_as_line(step, interval))
+            for name in interval.keys() - {"seconds"}:
                 self._board.add_scalar(f"timing/{name}", interval[name], step)
 
     def say(self, text: str) -> None:

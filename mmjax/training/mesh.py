@@ -5,7 +5,7 @@ are the same code: only the sizes of the mesh axes differ.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -27,11 +27,13 @@ RULES = (
 )
 
 
-def make_mesh(sizes: Mapping[str, int]) -> Mesh:
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     """Mesh over all devices with the axes ``data``, ``fsdp`` and ``tensor``.
 
     Args:
         sizes: devices along each axis; at most one may be -1, "all that is left".
+        devices: those of all processes if None; or others, such as those of a machine that a
+            program is only compiled for.
 
     Returns:
         A mesh with automatic axes.
@@ -45,21 +47,28 @@ def make_mesh(sizes: Mapping[str, int]) -> Mesh:
     if unknown := set(sizes) - set(AXES):
         raise ValueError(f"unknown mesh axes {sorted(unknown)}; the axes are {AXES}")
     shape = [sizes.get(axis, 1) for axis in AXES]
-    devices = jax.device_count()
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
     if shape.count(-1) == 1:
         known = -math.prod(shape)
-        shape = [devices // known if size == -1 else size for size in shape]
-    if min(shape) < 1 or math.prod(shape) != devices:
+        shape = [count // known if size == -1 else size for size in shape]
+    if min(shape) < 1 or math.prod(shape) != count:
         raise ValueError(
-            f"the mesh {dict(sizes)} does not cover the {devices} devices; make the product of its"
+            f"the mesh {dict(sizes)} does not cover the {count} devices; make the product of its"
             " axes that number, or set one axis to -1"
         )
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    axis_types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(tuple(shape), AXES, axis_types=axis_types, devices=devices)
+
+
+def row_shards(mesh: Mesh) -> int:
+    """Number of devices, or groups of tensor-parallel devices, that a batch is divided among."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raise ValueError if the devices that share the rows do not divide ``batch_size``."""
-    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    rows = row_shards(mesh)
     if batch_size % rows:
         raise ValueError(
             f"batch_size {batch_size} is not divisible by the {rows} devices that share its rows;"
@@ -105,3 +114,40 @@ def replicated_rows(tree: Any, mesh: Mesh) -> Any:
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
     return jax.tree.map(place, tree)
+
+
+def vmap_rows(function: Callable[..., Any], mesh: Mesh, *, out_axes: Any = 0) -> Callable[..., Any]:
+    """Map a function that applies a Linen module to one row over the rows of a batch.
+
+    ``jax.vmap``, with the promise that the rows stay on the devices that they came to: whatever a
+    module returns for them lies as the batch does. Without it, XLA may prefer to leave a parameter
+    that is sharded over ``fsdp`` where it is, and to shard the features of the activations like it
+    instead of their rows: a tensor parallelism that nobody asked for, with several times the
+    traffic and memory. With it, parameters are gathered where a layer needs them, which is what
+    FSDP is. Features are left to XLA, which lays those of hidden layers over ``tensor``, as their
+    weights lie.
+
+    Args:
+        function: of one row of each argument, with no axis for the rows.
+        mesh: the devices.
+        out_axes: of the results, as for ``jax.vmap``.
+
+    Returns:
+        The function of all rows.
+    """
+
+    def pinned(x: Any) -> Any:
+        # The axis of the rows is put in front by vmap, and lies where spmd_axis_name says.
+        spec = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * x.ndim)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        returned = call(*args, **kwargs)
+        return jax.tree.map(pinned, returned) if context.method_name == "__call__" else returned
+
+    def mapped(*arguments: Any) -> Any:
+        (rows,) = BATCH
+        with nn.intercept_methods(intercept):
+            return jax.vmap(function, out_axes=out_axes, spmd_axis_name=rows)(*arguments)
+
+    return mapped

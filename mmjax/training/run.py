@@ -2,92 +2,58 @@
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mmjax.data.augmentation import Augmentation
-from mmjax.data.preparation import Preparation, Skipped
+from mmjax.data.preparation import Preparation
 from mmjax.data.records import Source, all_texts
+from mmjax.data.skipped import Skipped
 from mmjax.data.sources import load_source
 from mmjax.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from mmjax.evaluation.embed import Embedded, embed_source
 from mmjax.evaluation.report import ReportSet
 from mmjax.evaluation.retrieval import retrieval_metrics
 from mmjax.evaluation.zero_shot import class_embeddings, zero_shot_accuracy
-from mmjax.models import build_two_tower
 from mmjax.training.config import load_config
-from mmjax.training.gradient_cache import check_micro_batches
-from mmjax.training.mesh import check_batch_size, make_mesh, replicated_rows
-from mmjax.training.objective import LOSSES, contrastive_objective
-from mmjax.training.optimizer import build_optimizer, learning_rate_schedule
-from mmjax.training.state import TrainState, abstract_state
-from mmjax.training.step import Step, make_train_step
+from mmjax.training.design import Design, build_design, checked_mesh
+from mmjax.training.mesh import replicated_rows, row_shards, vmap_rows
 
 TOKENIZER = "tokenizer.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """What a configuration says, as objects. Made by :func:`build_run`.
+class Run(Design):
+    """A design with its data. Made by :func:`build_run`.
 
     Attributes:
-        config: the configuration.
         workdir: where the run's files are.
         source: loads a split of the data set, once.
-        mesh: the devices.
-        model: the two-tower module.
         prepare: records to examples.
-        optimizer: the transformation of a step.
-        schedule: learning rate by update.
-        abstract: shapes and shardings of the state.
-        make_state: makes the state of step 0.
     """
 
-    config: ml_collections.ConfigDict
     workdir: pathlib.Path
     source: Callable[[str], Source]
-    mesh: Mesh
-    model: nn.Module
     prepare: Preparation
-    optimizer: optax.GradientTransformation
-    schedule: optax.Schedule
-    abstract: TrainState
-    make_state: Callable[[], TrainState]
-
-    def train_step(self) -> Step:
-        """The compiled update of this run, see :func:`mmjax.training.step.make_train_step`."""
-        return make_train_step(
-            self.model,
-            self.optimizer,
-            self.schedule,
-            objective=functools.partial(
-                contrastive_objective,
-                loss=self.config.loss,
-                mesh=self.mesh,
-                chunk_size=self.config.loss_chunk_size,
-                ring=self.config.loss_ring,
-            ),
-            micro_batches=self.config.micro_batches,
-            ema_decay=self.config.ema_decay,
-            shardings=jax.tree.map(lambda x: x.sharding, self.abstract),
-        )
 
     @functools.cached_property
     def _embed(self) -> Any:
         whole = NamedSharding(self.mesh, PartitionSpec())
 
         def embed(params: Any, inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-            outputs: Any = self.model.apply({"params": params}, inputs)
-            return outputs["embeddings"]
+            def row(one: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+                rows = jax.tree.map(lambda x: x[None], one)
+                outputs: Any = self.model.apply({"params": params}, rows)
+                return jax.tree.map(lambda x: x[0], outputs["embeddings"])
+
+            return vmap_rows(row, self.mesh)(inputs)
 
         return jax.jit(embed, out_shardings=whole)
 
@@ -102,7 +68,7 @@ class Run:
         Returns:
             Per modality, float32 [n, d].
         """
-        rows = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        rows = row_shards(self.mesh)
         out = {}
         for name, x in inputs.items():
             filled = np.pad(x, [(0, -len(x) % rows)] + [(0, 0)] * (x.ndim - 1))
@@ -199,15 +165,7 @@ def build_run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) ->
         ValueError: if the configuration cannot work; says which field and what would.
     """
     workdir = pathlib.Path(workdir)
-    if config.steps < 1:
-        raise ValueError(f"steps must be at least 1, got {config.steps}")
-    if config.loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {config.loss!r}")
-    mesh = make_mesh(config.mesh.to_dict())
-    check_batch_size(config.batch_size, mesh)
-    check_micro_batches(config.micro_batches, config.batch_size, mesh)
-    if config.loss_chunk_size < 1:
-        raise ValueError(f"loss_chunk_size must be at least 1, got {config.loss_chunk_size}")
+    checked_mesh(config)  # before any data is looked at
     data = config.data
     source = functools.cache(lambda split: load_source(data.source, split, **data.options))
     tokenizer = _tokenizer(config, workdir, source(data.train))
@@ -218,60 +176,48 @@ def build_run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) ->
         text_length=data.text.length,
         augmentation=Augmentation(**_tuples(data.image.augmentation)),
         word_dropout=data.text.word_dropout,
+        arrays={name: tuple(shape) for name, shape in data.arrays.items()},
+        distinct=data.distinct,
         skipped=Skipped(data.max_unreadable_share),
     )
-    model = build_two_tower(
-        config.model.to_dict(), batch_size=config.batch_size, vocab_size=tokenizer.vocab_size
-    )
-    optimizer = build_optimizer(config.optimizer, steps=config.steps)
-    size, channels = data.image.size, data.image.channels
-    inputs = {
-        "image": jax.ShapeDtypeStruct((1, size, size, channels), jnp.uint8),
-        "text": jax.ShapeDtypeStruct((1, data.text.length), jnp.int32),
-    }
-    if set(model.towers) != set(inputs):
-        raise ValueError(f"a run trains the towers image and text, got {', '.join(model.towers)}")
-    abstract, make_state = abstract_state(
-        model,
-        inputs,
-        optimizer,
-        ema=config.ema_decay is not None,
-        seed=config.seed,
-        mesh=mesh,
-    )
+    design = build_design(config, vocab_size=tokenizer.vocab_size)
     return Run(
-        config=config,
+        **{field.name: getattr(design, field.name) for field in dataclasses.fields(Design)},
         workdir=workdir,
         source=source,
-        mesh=mesh,
-        model=model,
         prepare=prepare,
-        optimizer=optimizer,
-        schedule=learning_rate_schedule(config.optimizer, steps=config.steps),
-        abstract=abstract,
-        make_state=make_state,
     )
 
 
 def _tokenizer(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, train: Source
 ) -> Tokenizer:
-    """The tokenizer in the folder; trained and put there if there is none."""
-    path, wanted = workdir / TOKENIZER, config.data.text
+    """The tokenizer in the folder; trained and put there if there is none.
+
+    A text tower that is taken from another run comes with the tokenizer of that run.
+    """
+    path, wanted, other = workdir / TOKENIZER, config.data.text, config.initialize_from
+    takes_text = any(part.partition("/")[0] == "text" for part in other.parts)
+    if takes_text and other.workdir is not None and not path.exists():
+        path = pathlib.Path(other.workdir, TOKENIZER)
+        if not path.exists():
+            raise FileNotFoundError(f"initialize_from.workdir: there is no {path}")
     if path.exists():
-        if (workdir / "config.json").exists():
-            had = load_config(workdir / "config.json").data.text
+        if (path.parent / "config.json").exists():
+            had = load_config(path.parent / "config.json").data.text
             if (had.tokenizer, had.vocab_size) != (wanted.tokenizer, wanted.vocab_size):
                 raise ValueError(
                     f"{path} is a {had.tokenizer} tokenizer of vocab_size {had.vocab_size}, and the"
                     f" configuration wants {wanted.tokenizer} of {wanted.vocab_size}; use another"
                     " --workdir"
                 )
-        return load_tokenizer(path)
-    workdir.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(wanted.tokenizer, all_texts(train), vocab_size=wanted.vocab_size)
-    if jax.process_index() == 0:  # Every process trains the same one; the first keeps it.
-        tokenizer.save(path)
+        tokenizer = load_tokenizer(path)
+    else:  # Every process trains the same one; the first keeps it.
+        texts = itertools.islice(all_texts(train), wanted.training_texts)
+        tokenizer = train_tokenizer(wanted.tokenizer, texts, vocab_size=wanted.vocab_size)
+    if jax.process_index() == 0 and not (workdir / TOKENIZER).exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(workdir / TOKENIZER)
     return tokenizer
 
 

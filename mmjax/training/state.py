@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from mmjax.training.bad_loss import LossWatch
 from mmjax.training.mesh import state_shardings
 
 
@@ -17,10 +18,12 @@ class TrainState:
     """What a checkpoint holds: with it and the configuration a run goes on bit by bit."""
 
     step: jax.Array  # updates made so far
+    batch: jax.Array  # batches used so far: more than updates where a run was rolled back
     params: Any
     opt_state: Any
     ema: Any | None  # exponential moving average of params, None if the run keeps none
     key: jax.Array  # uint32 key data; the key of a step is this one folded with its number
+    watch: LossWatch
 
     @property
     def eval_params(self) -> Any:
@@ -57,10 +60,12 @@ def abstract_state(
         params = model.init(init_key, zeros)["params"]
         return TrainState(
             step=jnp.int32(0),
+            batch=jnp.int32(0),
             params=params,
             opt_state=optimizer.init(params),
             ema=jax.tree.map(jnp.copy, params) if ema else None,
             key=jax.random.key_data(key),
+            watch=LossWatch.fresh(),
         )
 
     abstract = jax.eval_shape(boxed)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from mmjax.training.run import TOKENIZER, Run, build_run
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A run with the parameters of its newest checkpoint. Made by :func:`load_run`."""
+    """A run with the parameters of one of its checkpoints. Made by :func:`load_run`."""
 
     run: Run
     params: Any
@@ -45,23 +46,32 @@ class Trained:
         return self.encode({"image": pixels})["image"]
 
 
-def load_run(workdir: str | pathlib.Path) -> Trained:
-    """Open the newest checkpoint of a run: its moving average where it has one.
+def load_run(workdir: str | pathlib.Path, *, step: int | None = None) -> Trained:
+    """Open a checkpoint of a run: the moving average of its parameters where it has one.
 
     Args:
         workdir: the work folder of :func:`mmjax.training.pretrain`.
+        step: which checkpoint; the newest that is whole if not given. If newer ones are damaged,
+            a warning names them.
 
     Returns:
         The run and its parameters.
 
     Raises:
-        FileNotFoundError: if the folder holds no run, or no checkpoint yet.
+        FileNotFoundError: if the folder holds no run, or no such checkpoint.
+        DamagedCheckpoint: if the checkpoint is damaged, or all are.
     """
     workdir = pathlib.Path(workdir)
     for name in ("config.json", TOKENIZER):
         if not (workdir / name).exists():
             raise FileNotFoundError(f"{workdir} holds no run: it has no {name}")
     run = build_run(load_config(workdir / "config.json"), workdir)
+    part = (
+        {"params": run.abstract.params} if run.abstract.ema is None else {"ema": run.abstract.ema}
+    )
     with Checkpoints(workdir / "checkpoints", writes=False) as checkpoints:
-        state = checkpoints.restore(run.abstract)
-    return Trained(run, state.eval_params, int(state.step))
+        restored = checkpoints.restore(part, steps=None if step is None else [step], part=True)
+    for damaged, problem in restored.damaged.items():
+        warnings.warn(f"the checkpoint of step {damaged} is damaged: {problem}", stacklevel=2)
+    (params,) = restored.state.values()
+    return Trained(run, params, restored.step)

@@ -1,4 +1,5 @@
 import io
+import pathlib
 import struct
 import zlib
 
@@ -6,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax.data.images import UnreadableImage, decode, fit, resize
+from mmjax.data import images
+from mmjax.data.images import UnreadableImage, decode, fit, mirror, resize
 
 
 def encoded(array, kind="PNG", mode=None, **options):
@@ -131,3 +133,72 @@ def test_fit_returns_an_image_of_the_right_size_as_it_is():
 def test_resizing_a_checkerboard_does_not_alias():
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None]
     np.testing.assert_allclose(resize(board, 8, (0, 0, 64, 64)), 127.5, atol=2)
+
+
+@pytest.mark.parametrize("shortest", [None, 30, 101, 200])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["420", "444", "progressive", "turned", "grey", "junk"])
+def test_with_simplejpeg_the_pixels_are_those_of_pillow(monkeypatch, kind, channels, shortest):
+    pytest.importorskip("simplejpeg", reason="simplejpeg is not installed: pip install '.[fast]'")
+    options = {"subsampling": 0 if kind == "444" else 2, "progressive": kind == "progressive"}
+    if kind == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        options["exif"] = exif.tobytes()
+    smooth = np.asarray(Image.fromarray(COLOUR).resize((411, 307)))
+    value = encoded(smooth, "JPEG", "L" if kind == "grey" else None, **options)
+    if kind == "junk":  # before the end mark: a warning to libjpeg, and nothing to Pillow
+        value = value[:-2] + b"junk" + value[-2:]
+    found = decode(value, channels, shortest=shortest)
+    monkeypatch.setattr(images, "simplejpeg", None)
+    np.testing.assert_array_equal(found, decode(value, channels, shortest=shortest))
+
+
+def test_simplejpeg_is_used_where_it_is_installed(monkeypatch):
+    simplejpeg = pytest.importorskip("simplejpeg", reason="simplejpeg is not installed")
+    calls = []
+
+    class Spy:
+        @staticmethod
+        def decode_jpeg(*arguments, **options):
+            calls.append(options)
+            return simplejpeg.decode_jpeg(*arguments, **options)
+
+    monkeypatch.setattr(images, "simplejpeg", Spy)
+    decode(JPEG, 3)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "cause"),
+    [
+        (b"", "empty image"),
+        (b"nothing", "not an image"),
+        (JPEG[: len(JPEG) // 2], "truncated image"),
+        (png_header(60_000, 60_000), "decompression bomb"),
+        (png_header(9_000, 9_950), "decompression bomb"),
+        (pathlib.Path("/nowhere/at/all.png"), "missing file"),
+        (np.zeros((4, 4, 3), np.float32), "broken image"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_every_trouble_has_a_cause_that_can_be_counted(value, cause):
+    with pytest.raises(UnreadableImage) as told:
+        decode(value, 3)
+    assert told.value.cause == cause
+
+
+def test_a_file_that_is_far_too_large_is_not_even_read(tmp_path, monkeypatch):
+    path = tmp_path / "huge.jpg"
+    with path.open("wb") as file:
+        file.truncate(images.MAX_BYTES + 1)  # a hole: it takes no room on the disk
+    monkeypatch.setattr(pathlib.Path, "read_bytes", lambda self: pytest.fail("it was read"))
+    with pytest.raises(UnreadableImage, match=f"more than the {images.MAX_BYTES} allowed") as told:
+        decode(path, 3)
+    assert told.value.cause == "image too large"
+
+
+def test_a_mirror_image_is_the_reversed_view():
+    np.testing.assert_array_equal(mirror(COLOUR), COLOUR[:, ::-1])
+    assert mirror(COLOUR).flags.c_contiguous

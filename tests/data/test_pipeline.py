@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from mmjax.data.pipeline import training_batches
-from mmjax.data.preparation import Preparation, Skipped, TooManyUnreadable
+from mmjax.data.preparation import Preparation
+from mmjax.data.records import UnreadableRecord
+from mmjax.data.skipped import Skipped, TooManyUnreadable
+from mmjax.data.sources.mixture import Mixture
 from mmjax.data.tokenizers import WordTokenizer
 
 SIZE, BATCH = 23, 8  # two batches an epoch and a tail of seven
@@ -44,7 +47,7 @@ def assert_equal(left, right):
 
 def test_a_batch_holds_the_rows_that_its_index_names():
     (batch,) = batches(1)
-    assert batch["index"].dtype == np.int32
+    assert batch["index"].dtype == np.int64
     assert batch["index"].shape == (BATCH,)
     np.testing.assert_array_equal(batch["inputs"]["value"], batch["index"])
     np.testing.assert_array_equal(batch["where"]["value"], np.ones(BATCH, bool))
@@ -156,7 +159,7 @@ def test_too_many_unreadable_images_stop_the_run():
         skipped=Skipped(max_share=0.1),
     )  # fmt: skip
     iterator = training_batches(source, prepare, batch_size=20, seed=0)
-    with pytest.raises(TooManyUnreadable, match="unreadable"):
+    with pytest.raises(TooManyUnreadable, match="not an image"):
         list(itertools.islice(iterator, 20))
     iterator.close()
 
@@ -182,3 +185,48 @@ def test_numbers_that_cannot_be_are_named(wrong, message):
 def test_a_batch_as_large_as_the_source_is_an_epoch():
     for batch in rows(3, batch_size=SIZE):
         assert sorted(batch) == list(range(SIZE))
+
+
+class Torn:
+    """A source of which every fifth record cannot be read."""
+
+    def __len__(self):
+        return SIZE
+
+    def __getitem__(self, index):
+        if index % 5 == 0:
+            raise UnreadableRecord(f"torn.tar, sample {index}", "broken tar", "no header")
+        return {"id": str(index), "text": ("a",)}
+
+
+def test_a_record_that_cannot_be_read_is_masked_in_its_place():
+    prepare = Preparation(
+        tokenizer=WordTokenizer(["a"]), image_size=2, channels=1, text_length=2,
+        skipped=Skipped(max_share=0.5),
+    )  # fmt: skip
+    iterator = training_batches(Torn(), prepare, batch_size=SIZE, seed=0)
+    batch = next(iterator)
+    iterator.close()
+    np.testing.assert_array_equal(batch["where"]["text"], batch["index"] % 5 != 0)
+    assert prepare.skipped.causes["broken tar"] == 5
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_mixture_too_gives_the_same_batches_on_any_number_of_processes(count):
+    parts = {name: [{"id": str(n), "value": n} for n in range(size)]
+             for name, size in (("a", 30), ("b", 11), ("c", 5))}  # fmt: skip
+    mixture = Mixture(parts, {"a": 1.0, "b": 1.0, "c": 0.5})
+
+    def taken(index, of):
+        iterator = training_batches(
+            mixture, prepare, batch_size=BATCH, seed=1, start_step=3,
+            process_index=index, process_count=of,
+        )  # fmt: skip
+        found = list(itertools.islice(iterator, 6))
+        iterator.close()
+        return found
+
+    slices = [taken(index, count) for index in range(count)]
+    for step, whole in enumerate(taken(0, 1)):
+        joined = np.concatenate([of_process[step]["index"] for of_process in slices])
+        np.testing.assert_array_equal(joined, whole["index"])

@@ -7,7 +7,9 @@ from PIL import Image
 
 from mmjax.data.augmentation import Augmentation
 from mmjax.data.images import UnreadableImage, fit
-from mmjax.data.preparation import Preparation, Skipped, TooManyUnreadable
+from mmjax.data.preparation import Preparation
+from mmjax.data.records import UnreadableRecord
+from mmjax.data.skipped import Skipped
 from mmjax.data.tokenizers import END, WordTokenizer
 
 WORDS = WordTokenizer(["one", "two", "three", "four", "five"])
@@ -75,10 +77,69 @@ def test_a_missing_modality_is_zeros_and_masked(text, generator):
 
 
 @pytest.mark.parametrize("generator", [None, rng()], ids=["evaluation", "training"])
-def test_a_blank_text_is_a_text(generator):
-    example = preparation(word_dropout=0.5)({"id": "r", "text": ("  ",)}, generator)
-    np.testing.assert_array_equal(example["inputs"]["text"], [END, 0, 0, 0, 0])
-    assert example["where"]["text"]
+@pytest.mark.parametrize("texts", [("  ",), ("", "\n"), ("", "two")], ids=str)
+def test_a_blank_text_is_none_and_is_counted(texts, generator):
+    prepare = preparation()
+    example = prepare({"id": "r", "text": texts}, generator)
+    right = "two" in texts
+    np.testing.assert_array_equal(
+        example["inputs"]["text"], [4, END, 0, 0, 0] if right else [0] * 5
+    )
+    assert example["where"]["text"] == right
+    assert prepare.skipped.causes == {"empty text": 1}
+    assert "texts are blank" in prepare.skipped.reasons["r"]
+
+
+def test_a_record_that_a_source_could_not_read_is_masked_and_counted():
+    prepare = preparation(arrays={"audio": (2,)})
+    example = prepare(UnreadableRecord("a.tar, sample 3", "record too large", "300 bytes"), rng())
+    assert example["where"] == {"image": False, "text": False, "audio": False}
+    assert prepare.skipped.causes == {"record too large": 1}
+    assert prepare.skipped.reasons == {"a.tar, sample 3": "300 bytes"}
+
+
+def test_a_record_is_counted_once_whatever_is_wrong_with_it():
+    prepare = preparation()
+    prepare({"id": "r", "image": b"", "text": ("",)})
+    assert prepare.skipped.causes == {"empty image and empty text": 1}
+
+
+def test_any_number_of_further_modalities_and_any_of_them_missing():
+    prepare = preparation(arrays={"audio": (2, 3), "depth": (1,)})
+    record = {"id": "r", "audio": np.arange(6, dtype=np.int16).reshape(2, 3)}
+    example = prepare(record, rng())
+    assert example["where"] == {"image": False, "text": False, "audio": True, "depth": False}
+    np.testing.assert_array_equal(example["inputs"]["audio"], [[0, 1, 2], [3, 4, 5]])
+    assert example["inputs"]["audio"].dtype == np.float32
+    np.testing.assert_array_equal(example["inputs"]["depth"], [0])
+    assert prepare.skipped.summary() == "no record skipped"
+
+
+@pytest.mark.parametrize(
+    ("array", "cause"),
+    [(np.zeros(3), "wrong shape of audio"), (np.array([0, np.nan]), "audio not finite")],
+)
+def test_an_array_that_does_not_fit_is_masked_and_counted(array, cause):
+    prepare = preparation(arrays={"audio": (2,)})
+    example = prepare({"id": "r", "audio": array})
+    assert not example["where"]["audio"]
+    assert not example["inputs"]["audio"].any()
+    assert prepare.skipped.causes == {cause: 1}
+
+
+def test_records_of_one_group_can_be_told_from_others():
+    prepare = preparation(distinct="group")
+    records = [
+        {"id": "a", "group": "g"}, {"id": "b", "group": "g"}, {"id": "c", "group": "h"},
+        {"id": "g"}, {"id": "d"},
+    ]  # fmt: skip
+    groups = [prepare(record)["group"] for record in records]
+    assert groups[0] == groups[1]
+    assert len(set(groups)) == 4  # without a group: alone, also if the id is a group's name
+    assert groups[0].dtype == np.int32
+    assert "group" not in preparation()(records[0])
+    ids = [preparation(distinct="id")(record)["group"] for record in records]
+    assert len(set(ids)) == 5
 
 
 @pytest.mark.parametrize("generator", [None, rng()], ids=["evaluation", "training"])
@@ -109,46 +170,19 @@ def test_a_malformed_record_is_an_error_not_a_skip():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"channels": 2}, {"image_size": 0}, {"text_length": 0}, {"word_dropout": 1.0}],
+    [
+        {"channels": 2},
+        {"image_size": 0},
+        {"text_length": 0},
+        {"word_dropout": 1.0},
+        {"distinct": "image"},
+        {"arrays": {"text": (2,)}},
+    ],
     ids=str,
 )
 def test_numbers_out_of_range_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         preparation(**wrong)
-
-
-def test_the_ledger_names_each_record_once():
-    ledger = Skipped()
-    assert ledger.summary() == "no record skipped"
-    for identity in ("a", "b", "a", "c", "d"):
-        ledger.count(identity, "broken")
-    ledger.count("e")
-    assert ledger.reasons == dict.fromkeys("abcd", "broken")
-    assert ledger.summary() == "4 records skipped: a (broken); b (broken); c (broken) and 1 more"
-
-
-def test_the_ledger_raises_past_its_share_and_not_before():
-    ledger = Skipped(max_share=0.05)
-    for number in range(95):
-        ledger.count(str(number))
-    for number in range(5):  # 5 of 100 are the share, not past it
-        ledger.count(f"bad{number}", "broken")
-    with pytest.raises(TooManyUnreadable, match=r"6 of the 101 .*5\.9%.*5\.0%.*bad0 \(broken\)"):
-        ledger.count("bad5", "broken")
-
-
-def test_the_share_does_not_count_before_enough_images_were_read():
-    ledger = Skipped(max_share=0.0)
-    for number in range(99):
-        ledger.count(str(number), "broken")
-    with pytest.raises(TooManyUnreadable, match="99 of the 100"):
-        ledger.count("good")
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1])
-def test_a_share_is_a_share(share):
-    with pytest.raises(ValueError, match="max_share"):
-        Skipped(max_share=share)
 
 
 def test_many_threads_lose_no_count():

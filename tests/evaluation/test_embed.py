@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax.data.preparation import Preparation, Skipped, TooManyUnreadable
+from mmjax.data.preparation import Preparation
+from mmjax.data.skipped import Skipped, TooManyUnreadable
 from mmjax.data.tokenizers import WordTokenizer
 from mmjax.evaluation.embed import Embedded, embed_source, load_embeddings, save_embeddings
 
@@ -154,7 +155,7 @@ def embed(source, encoder=None, **options):
     ("source", "options", "message"),
     [
         (records(), {"modalities": ("sound",)}, "sound"),
-        (records(), {"modalities": ()}, "must be of 'image' and 'text'"),
+        (records(), {"modalities": ()}, "must be of .'image', 'text'.*got"),
         (records(), {"batch_size": 0}, "batch_size 0"),
         (records()[:1] * 2, {}, "'r0' comes twice"),
         (records()[2:3], {}, "no record of the source has a readable 'image'"),

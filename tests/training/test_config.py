@@ -31,7 +31,7 @@ def test_an_unknown_field_is_named_with_the_nearest():
     assert unknown_field(config, "optimizer.learning_rate") is None
     message = unknown_field(config, "optimizer.learning_rte")
     assert "no field 'optimizer.learning_rte'; did you mean optimizer.learning_rate?" in message
-    assert "the fields are batch_size, " in unknown_field(config, "zzzzzz")
+    assert "the fields are bad_loss, " in unknown_field(config, "zzzzzz")
 
 
 def test_changes_name_the_field_and_both_values():

@@ -1,10 +1,14 @@
 import json
+import math
 
-from mmjax.training.journal import METRICS, Journal, read_metrics
+from mmjax.training.journal import METRICS, TIMING, Journal, read_metrics
+from mmjax.training.meter import Meter
+
+METER = Meter(devices=2, model_flops=1e9, peak_tflops=0.5)
 
 
 def write(workdir, *, step, upto, **options):
-    with Journal(workdir, step=step, steps=9, batch_size=4, **options) as journal:
+    with Journal(workdir, step=step, steps=9, batch_size=4, meter=METER, **options) as journal:
         for now in range(step + 1, upto + 1):
             journal.write(now, {"loss": 1 / now})
 
@@ -19,8 +23,12 @@ def test_one_object_a_step_and_steps_after_the_checkpoint_come_again_once(tmp_pa
     ]
     assert list((tmp_path / "tensorboard").glob("events*"))
     shown = capsys.readouterr().err
-    for part in ("step 5/9", "loss 0.2000", "samples/s", "waiting for data", "left"):
+    for part in ("step 5/9", "loss 0.2000", "samples/s", "a device", "MFU", "waiting for", "left"):
         assert part in shown
+    (*_, line) = read_metrics(tmp_path, name=TIMING)
+    each = line["samples_per_second"] / 2
+    assert line["samples_per_second_per_device"] == each
+    assert math.isclose(line["mfu"], each * 1e9 / 0.5e12)
 
 
 def test_a_half_written_last_line_is_left_out(tmp_path):

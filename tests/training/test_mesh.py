@@ -3,14 +3,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from mmjax.encoders import TextTransformer
+from mmjax.training.collectives import received_bytes
+from mmjax.training.dry_run import HASTILY
 from mmjax.training.mesh import (
+    BATCH,
     check_batch_size,
     global_rows,
     make_mesh,
     replicated_rows,
+    row_shards,
     state_shardings,
+    vmap_rows,
 )
 
 
@@ -72,3 +79,41 @@ def test_rows_lie_over_data_and_fsdp(place):
     placed = place({"x": rows}, mesh)["x"]
     np.testing.assert_array_equal(placed, rows)
     assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 3)}
+
+
+TOWER = TextTransformer(vocab_size=64, max_length=8, width=64, depth=2, heads=2, remat=True)
+
+
+def gradient(mesh, by_row):
+    """Of the tower's parameters, its rows mapped by ``vmap_rows`` or left to XLA."""
+
+    def cost(params, x):
+        if by_row:
+            rows = vmap_rows(lambda row: TOWER.apply(params, row[None])[0], mesh)(x)
+        else:
+            rows = TOWER.apply(params, x)
+        return jnp.mean(rows[:, ::2] ** 2)
+
+    return jax.jit(jax.grad(cost))
+
+
+def received(mesh, rows, by_row):
+    """Bytes that a device receives for that gradient."""
+    x = jax.ShapeDtypeStruct((rows, 8), jnp.int32, sharding=NamedSharding(mesh, BATCH))
+    boxed = jax.eval_shape(TOWER.init, jax.random.key(0), x)
+    params = jax.tree.map(
+        lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
+        nn.unbox(boxed),
+        state_shardings(boxed, mesh),
+    )
+    program = gradient(mesh, by_row).lower(params, x).compile(HASTILY)
+    return sum(received_bytes(program.as_text()).values())
+
+
+def test_with_fsdp_parameters_travel_and_rows_do_not():
+    """What a device receives does not depend on the number of rows."""
+    mesh = make_mesh({"data": 1, "fsdp": 8})
+    assert row_shards(mesh) == 8
+    few, many = (received(mesh, rows, by_row=True) for rows in (64, 512))
+    assert few == pytest.approx(many, rel=0.01)
+    assert received(mesh, 512, by_row=False) > 2 * many  # what it is there against

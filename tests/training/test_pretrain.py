@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import mmjax.training.loop as loop
-from mmjax.data.preparation import TooManyUnreadable
-from mmjax.training import NonFiniteLoss, load_run, pretrain
+from mmjax.data.skipped import TooManyUnreadable
+from mmjax.training import BadLoss, load_run, pretrain
 from mmjax.training.journal import read_metrics
 
 
@@ -75,7 +75,8 @@ def test_an_interrupted_run_goes_on_bit_by_bit(whole, make_config, tmp_path, mon
 
 
 def test_raised_steps_go_on_and_a_changed_field_is_told(make_config, tmp_path, capsys):
-    pretrain(make_config(steps=2), tmp_path, quiet=True)
+    pretrain(make_config(steps=2, profile_steps=(2, 2)), tmp_path, quiet=True)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     result = pretrain(make_config(steps=3), tmp_path)
     assert result.step == 3
     told = capsys.readouterr().err
@@ -143,9 +144,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(make_config, tmp_pa
     before = lines(tmp_path)
     config = make_config(steps=8)
     config.optimizer.learning_rate, config.optimizer.clip_norm = 1e38, float("inf")
-    with pytest.raises(NonFiniteLoss, match=r"the checkpoint of step . is good") as caught:
+    with pytest.raises(BadLoss, match=r"the checkpoint of step . is good") as caught:
         pretrain(config, tmp_path, quiet=True)
-    (path,) = tmp_path.glob("non_finite_batch_step_*.npz")
+    (path,) = tmp_path.glob("bad_batch_step_*.npz")
     assert str(path) in str(caught.value)
     with np.load(path, allow_pickle=False) as batch:
         assert batch["inputs/image"].shape == (16, 16, 16, 3)

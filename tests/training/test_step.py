@@ -75,8 +75,9 @@ def test_more_parts_take_less_memory(steps):
 def test_every_row_has_the_noise_of_its_own_key(noisy):
     run, key = noisy(), jax.random.key(3)
     params = run.make_state().params
-    same = jax.tree.map(lambda x: np.repeat(np.asarray(x)[:1], 3, axis=0), batch(run, 0)["inputs"])
-    outputs = jax.jit(functools.partial(embed_rows, run.model))(params, same, row_keys(key, 3))
+    same = jax.tree.map(lambda x: np.repeat(np.asarray(x)[:1], 8, axis=0), batch(run, 0)["inputs"])
+    embed = jax.jit(functools.partial(embed_rows, run.model, mesh=run.mesh))
+    outputs = embed(params, same, row_keys(key, 8))
 
     @jax.jit
     def alone(key):

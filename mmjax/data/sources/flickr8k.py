@@ -9,11 +9,11 @@ import csv
 import functools
 import os
 import pathlib
-import tarfile
-import weakref
 from collections.abc import Mapping, Sequence
 
 from mmjax.data.records import Record
+from mmjax.data.sources.per_process import PerProcess
+from mmjax.data.sources.tar import Descriptor, members
 
 SPLITS = ("train", "dev")
 FOLDER = "flickr8k_128"  # inside the folder that the environment variable MMJAX_DATA names
@@ -27,18 +27,18 @@ class TarImages:
     """
 
     def __init__(self, path: pathlib.Path):
-        with tarfile.open(path, "r:") as tar:
-            members = [member for member in tar if member.isfile()]
-        self._places = {member.name: (member.offset_data, member.size) for member in members}
-        self._file = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._file)
+        file = Descriptor(path)
+        found = members(file.read, file.stat().st_size)
+        self._path = path
+        self._places = {member.name: (member.offset, member.size) for member in found}
+        self._files = PerProcess(Descriptor, limit=1)
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
     def __getitem__(self, name: str) -> bytes:
         offset, size = self._places[name]
-        return os.pread(self._file, size, offset)  # moves no shared position
+        return self._files[self._path].read(offset, size)
 
 
 class Flickr8k:

@@ -8,9 +8,9 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmjax.data.records import Record
-
-ALL = "all"  # the split that a table without splits has
+from mmjax.data.records import Record, UnreadableRecord
+from mmjax.data.sources.fields import path_inside
+from mmjax.data.sources.shards import ALL
 
 _COLUMNS = ("image", "text", "id", "label", "group", "split")
 
@@ -31,12 +31,17 @@ class Folder:
 
     def __getitem__(self, index: int, /) -> Record:
         image = self._images[index]
+        try:
+            path = self._root / path_inside(image.path)
+        except ValueError as error:
+            identity = f"image {image.path!r} of the table in {self._root}"
+            raise UnreadableRecord(identity, "path outside the folder", str(error)) from error
         given: dict[str, Any] = {
             key: image.fields[key] for key in ("label", "group") if key in image.fields
         }
         return {
             "id": image.fields.get("id", image.path),
-            "image": self._root / image.path,
+            "image": path,
             "text": tuple(image.texts),
             **given,
         }
@@ -52,7 +57,7 @@ def load_folder(split: str, *, root: str | os.PathLike[str], texts: str = "texts
     =========  ========  ======================================================================
     ``image``  yes       path of the image, relative to ``root`` and inside it
     ``text``   yes       one right text; further rows of the same image add further texts. In
-                         JSON lines also a list of texts
+                         JSON lines also a list of texts. One that is blank is skipped and counted
     ``id``     no        unique name of the record; by default the path
     ``label``  no        name of its class
     ``group``  no        shared by near-duplicates
@@ -67,12 +72,13 @@ def load_folder(split: str, *, root: str | os.PathLike[str], texts: str = "texts
             table a split ``{split}`` stands for its name, as in ``{split}.csv``.
 
     Returns:
-        One record per image, in the order in which the table first names them.
+        One record per image, in the order in which the table first names them. One whose path
+        leaves the folder cannot be read.
 
     Raises:
         FileNotFoundError: if the folder or the table is not there, saying what is.
         ValueError: if the table is malformed (with the line), the split is not in it, an image
-            lies outside the folder or in two splits, or two images have one id.
+            lies in two splits, or two images have one id.
     """
     folder = pathlib.Path(root)
     table = folder / texts.replace("{split}", split)
@@ -168,18 +174,20 @@ def _read_row(row: Mapping[str, Any]) -> tuple[str, list[str], dict[str, str]]:
     """Return path, texts and the other fields that are given and not empty."""
     texts = row["text"] if isinstance(row["text"], list) else [row["text"]]
     for text in texts:
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"the text of {row['image']!r} must not be empty, got {text!r}")
+        if not isinstance(text, str):
+            raise ValueError(f"the text of {row['image']!r} must be a string, got {text!r}")
+        text.encode()  # Tokenizers refuse lone surrogates, which JSON can spell.
     if not texts:
         raise ValueError(f"{row['image']!r} has an empty list of texts")
     fields = {key: row[key] for key in _COLUMNS[2:] if row.get(key) not in (None, "")}
     for key, value in {"image": row["image"], **fields}.items():
         if not isinstance(value, str):
             raise ValueError(f"{key!r} must be a string, got {value!r}")
-    path = os.path.normpath(row["image"])
-    if not row["image"] or os.path.isabs(path) or path.split(os.sep)[0] in ("..", "."):
-        raise ValueError(f"the image must be a file inside the folder, got {row['image']!r}")
-    return path, texts, fields
+        value.encode()
+    try:
+        return path_inside(row["image"]), texts, fields
+    except ValueError:
+        return row["image"], texts, fields  # One such row is refused when it is read.
 
 
 def _check_ids(table: pathlib.Path, images: list[_Image]) -> None:
