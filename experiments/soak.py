@@ -2,9 +2,9 @@
 
 Trains once without interruption. Then trains again, in a process that is killed (SIGKILL) at random
 moments and started anew until it has finished, and compares every line of ``metrics.jsonl`` and
-every bit of the last checkpoint with the uninterrupted run; then once more from the beginning, until
-there were as many kills as wanted. Ends with code 1 if anything differs. Leaves ``soak.json`` and
-``soak.svg`` in ``--workdir``.
+every bit of the last checkpoint with the uninterrupted run; then once more from the beginning,
+until there were as many kills as wanted. Ends with code 1 if anything differs. Leaves
+``soak.json`` and ``soak.svg`` in ``--workdir``.
 
 To have more to hit, the run evaluates every 7 steps and saves every 5. Half of the moments are
 uniform over the time that the rest of the run takes; of the others, half lie in the start of the

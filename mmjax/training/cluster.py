@@ -91,12 +91,14 @@ def _initialize(given: tuple[str | None, int | None, int | None], timeout: float
 
 def _check_port(address: str) -> None:
     """Raise if process 0 cannot listen: JAX finds that out too, and then sometimes crashes."""
-    port = int(address.rpartition(":")[2])
+    port = address.rpartition(":")[2]
+    if not port.isdecimal():
+        raise ClusterError(f"--coordinator has the form host:port, got {address!r}")
     with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
         # A port on which only the connections of an earlier run linger is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", port))
+            probe.bind(("", int(port)))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise _taken(address) from error
@@ -165,6 +167,17 @@ def gather(text: str) -> list[str]:
     padded = np.pad(said, (0, int(lengths.max()) - len(said)))
     rows = multihost_utils.process_allgather(padded).reshape(len(lengths), -1)
     return [bytes(row[:n]).decode() for row, n in zip(rows, lengths, strict=True)]
+
+
+def agree(what: str, value: Any) -> None:
+    """Raise ClusterError on every process unless ``value``, as JSON, is the same on all."""
+    said = gather(json.dumps(value))
+    if len(set(said)) > 1:
+        raise ClusterError(
+            f"the processes do not see the same: {what} are "
+            + ", ".join(f"{text} on process {i}" for i, text in enumerate(said))
+            + ". Is the work folder on a file system that they share?"
+        )
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import json
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from mmjax.data.pipeline import Batch, training_batches
 from mmjax.evaluation.report import ReportSet
 from mmjax.training.bad_loss import BadLoss
 from mmjax.training.checkpoints import DAMAGED, Checkpoints
-from mmjax.training.cluster import check_alike, together
+from mmjax.training.cluster import agree, check_alike, gather, together
 from mmjax.training.config import as_json, changes, load_config, save_config
 from mmjax.training.initialize import initialize
 from mmjax.training.journal import Journal, read_metrics
@@ -73,13 +74,16 @@ def pretrain(
     lead = jax.process_index() == 0
     report = workdir / "report.html"
     with Checkpoints(workdir / "checkpoints", keep=keep) as checkpoints, Notice() as notice:
+        agree("the steps of the checkpoints", checkpoints.steps)
         start = checkpoints.latest or 0
         finished = start >= config.steps and report.exists()
         if not finished:
             meter = build_meter(run, peak_tflops=peak_tflops)
             shows = lead and not quiet
             _Training(run, checkpoints, notice, meter, shows=shows).advance(report)
-    result = Result(workdir, max(start, config.steps), read_metrics(workdir)[-1], report)
+    # Only the first process is sure to see what it wrote.
+    last = gather(json.dumps(read_metrics(workdir)[-1]) if lead else "")[0]
+    result = Result(workdir, max(start, config.steps), json.loads(last), report)
     if lead and not quiet:
         print(result.closing_words(finished_before=finished))
     return result

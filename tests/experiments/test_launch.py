@@ -136,6 +136,20 @@ BLIND = """
 """
 
 
+def test_if_a_process_is_killed_the_others_end_too_and_the_rest_goes_on(
+    whole, tiny, launch, tmp_path
+):
+    run = launch(tiny, tmp_path, processes=2, devices=4)
+    until(lambda: steps_done(tmp_path) >= 10, run)
+    run.each[1].kill()
+    codes, said = run.wait(timeout=150)  # JAX misses it after 100 s if nothing else does
+    assert codes[0] not in (0, PREEMPTED), said
+    assert "another" in said[0]
+    codes, said = launch(tiny, tmp_path, devices=8).wait()
+    assert codes == [0], said
+    np.testing.assert_allclose(numbers(tmp_path), numbers(whole), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"])
 def test_a_launcher_that_jax_does_not_find_is_no_reason_to_train_twice(tiny, tmp_path, name):
     done = subprocess.run(

@@ -161,9 +161,9 @@ def test_who_only_reads_leaves_a_damaged_checkpoint_where_it_is(two):
 def test_if_none_is_whole_nothing_begins_anew_silently(two, damage):
     for step in "12":
         damage(two / step)
-    with pytest.raises(DamagedCheckpoint, match=r"(?s)no checkpoint in .* is whole:.*step 1"):
-        with Checkpoints(two) as checkpoints:
-            checkpoints.restore(abstract(made(1)))
+    message = r"(?s)no checkpoint in .* is whole:.*step 1"
+    with pytest.raises(DamagedCheckpoint, match=message), Checkpoints(two) as checkpoints:
+        checkpoints.restore(abstract(made(1)))
     assert {path.name for path in two.iterdir()} == {"1", "2"}
 
 

@@ -96,7 +96,9 @@ def write_arrow(path, content=None, size=2, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     content = table() if content is None else content
     options = pa.ipc.IpcWriteOptions(**options)
-    with pa.OSFile(str(path), "wb") as file:
-        with pa.ipc.new_stream(file, content.schema, options=options) as stream:
-            stream.write_table(content, max_chunksize=size)
+    with (
+        pa.OSFile(str(path), "wb") as file,
+        pa.ipc.new_stream(file, content.schema, options=options) as stream,
+    ):
+        stream.write_table(content, max_chunksize=size)
     return path

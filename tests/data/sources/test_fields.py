@@ -82,7 +82,7 @@ def test_a_value_that_cannot_be_names_its_record(tmp_path, names, value, cause, 
 
 
 def test_a_path_needs_a_folder():
-    with pytest.raises(UnreadableRecord, match="encoded bytes or pixels, got str 'a.png'"):
+    with pytest.raises(UnreadableRecord, match=r"encoded bytes or pixels, got str 'a\.png'"):
         record({"image": "x"}, {"x": "a.png"})
 
 

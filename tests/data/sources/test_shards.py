@@ -65,7 +65,7 @@ def test_a_split_is_a_name_or_patterns_of_its_own():
 def test_shards_without_splits_are_not_taken_for_one():
     """Else a run would be evaluated on what it was trained on."""
     assert len(shard_paths("/d/{0..3}.tar", "all")) == 4
-    with pytest.raises(ValueError, match="have no split 'train', only 'all': write {split}"):
+    with pytest.raises(ValueError, match=r"have no split 'train', only 'all': write \{split\}"):
         shard_paths("/d/{0..3}.tar", "train")
 
 
