@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +103,8 @@ def run(make_config, tmp_path, monkeypatch):
         monkeypatch.setattr(loop, "training_batches", marked)
         config = make_config(steps=8, mesh={"data": 1, "fsdp": 8, "tensor": 1})
         config.checkpoint.every, config.checkpoint.keep = 2, 9
+        image = config.model.towers.image
+        image.dropout = image.patch_dropout = 0.0  # whose noise is another at another step
         config.bad_loss.update(rule)
         pretrain(config, tmp_path / name)
         return read_metrics(tmp_path / name)
@@ -117,14 +120,13 @@ def params(workdir, step):
     return jax.tree.leaves(load_run(workdir, step=step).params)
 
 
-def test_a_skipped_update_is_told_counted_and_not_made(run, tmp_path, capfd, make_config):
+def test_a_skipped_update_is_told_counted_and_not_made(run, tmp_path, capfd):
     history = run("skip", bad={4, 5}, policy="skip", limit=2)
     assert column(history, "skipped") == [0, 0, 0, 1, 2, 2, 2, 2]
-    assert [math.isnan(x) for x in column(history, "loss")] == [False] * 3 + [True] * 2 + [
-        False
-    ] * 3
+    assert np.flatnonzero(np.isnan(column(history, "loss"))).tolist() == [3, 4]
     assert '"loss": null' in (tmp_path / "skip/metrics.jsonl").read_text()
-    assert "step 4: loss nan, gradient norm nan. Update skipped, 1 so far" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert re.search(r"step 4: loss nan, gradient norm .*\. Update skipped, 1 so far", said)
     assert "2, their loss was bad" in (tmp_path / "skip/report.html").read_text()
     # The parameters that meet batch 6 are those that met batch 4.
     other = run("without", absent={4, 5}, policy="skip")

@@ -141,13 +141,19 @@ def test_a_damaged_newest_is_named_set_aside_and_the_one_before_used(two, damage
     assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("place", np.linspace(0.02, 0.98, 9))
-def test_a_flipped_bit_is_found_wherever_it_is(two, place):
-    """Orbax itself loads such a file and says nothing."""
-    flip(arrays_file(two / "2"), place)
-    with Checkpoints(two, writes=False) as checkpoints:
-        assert "the bits of " in checkpoints.verify(2)
-        assert checkpoints.verify(1) == ""
+def test_a_flipped_bit_is_found_wherever_it_is(two):
+    """Orbax itself loads most of such files and says nothing."""
+    path, found = arrays_file(two / "2"), 0
+    whole = path.read_bytes()
+    for place in np.linspace(0.01, 0.99, 25):
+        flip(path, place)
+        with Checkpoints(two, writes=False) as checkpoints:
+            if checkpoints.verify(2):
+                found += 1
+            else:  # the bit means nothing, such as one between two arrays
+                assert same(checkpoints.restore(abstract(made(2)), steps=[2]).state, 2)
+        path.write_bytes(whole)
+    assert found > 20
 
 
 def test_who_only_reads_leaves_a_damaged_checkpoint_where_it_is(two):
@@ -174,7 +180,8 @@ def test_what_a_killed_process_left_half_written_is_named_and_removed(two):
     with Checkpoints(two) as checkpoints:
         assert checkpoints.unfinished == [left.name]
         assert checkpoints.steps == [1, 2]
-    assert not left.exists()
+        checkpoints.save(3, as_arrays(made(3)), {})
+    assert {path.name for path in two.iterdir()} == {"2", "3"}
 
 
 def test_a_part_is_restored_alone(two):

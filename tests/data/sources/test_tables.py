@@ -153,7 +153,7 @@ def test_a_data_set_without_splits_is_all(saved):
         ('{"_data_files": []}', ValueError, "must be a list of dict"),
         ('{"_data_files": ["a"]}', ValueError, "must be a list of dict"),
         ('{"_data_files": [{"filename": "../../x"}]}', ValueError, "inside the folder"),
-        ('{"_data_files": [{}]}', ValueError, "None: No such file"),
+        ('{"_data_files": [{}]}', ValueError, "None: no such file"),
     ],
 )
 def test_a_folder_that_is_something_else_is_refused(saved, state, error, message):
