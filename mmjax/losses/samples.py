@@ -115,7 +115,7 @@ def unit_length(x: Float[Array, "n d"]) -> Float[jax.Array, "n d"]:
 
     Source: no paper.
 
-    >>> print(unit_length(jnp.array([[3e30, 4e30], [0.0, 0.0]])))
+    >>> print(unit_length(jnp.array([[3e30, 4e30], [0.0, 0.0]])).round(4))
     [[0.6 0.8]
      [0.  0. ]]
     """
