@@ -52,6 +52,7 @@ setup(
             "pytest>=8",
             "hypothesis>=6.100",
             "scipy",
+            "matplotlib",
             "nbclient",
             "nbformat",
             "ipykernel",

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mmjax.losses
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -36,3 +38,8 @@ def test_links_lead_somewhere(target):
 def test_every_configuration_is_in_the_table():
     for path in (ROOT / "configs").glob("*.py"):
         assert f"| `{path.stem}` |" in README
+
+
+def test_every_public_loss_is_in_the_readme():
+    for name in mmjax.losses.__all__:
+        assert name in ("Kernel", "Queue") or f"`{name}" in README, name

@@ -9,8 +9,10 @@ peer is installed, one table for each loss. Nothing is asserted. Examples::
 Time is the median of rounds in which all take turns. Memory is for each device: ``compiled`` is
 what XLA sets aside beside arguments and results, known without running anything; ``measured`` is
 what was in use at most (the peak of JAX's allocator on an accelerator, of torch's everywhere,
-gradients included). ``--devices`` are virtual ones on a CPU and the first ones elsewhere. Of mmjax
-only the losses are imported: what training needs does not have to be installed.
+gradients included). With bfloat16 rows, torch's peers also keep their scores in bfloat16, where
+dense and ours have float32: their memory and time are then those of a less exact loss.
+``--devices`` are virtual ones on a CPU and the first ones elsewhere. Of mmjax only the losses are
+imported: what training needs does not have to be installed.
 """
 
 import dataclasses

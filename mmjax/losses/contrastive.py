@@ -183,7 +183,27 @@ def clip_loss(
 
 
 def cross_entropy(found: Softmax, label_smoothing: float = 0.0) -> Float[jax.Array, "n"]:
-    """Negative log-probability of the positives, in nats; 0 for a row that has none."""
+    r"""Negative log-probability of the positives.
+
+    .. math:: \ell_i = \log \sum_j w_{ij} e^{l_{ij}} - \sum_j q_{ij} l_{ij}, \qquad
+              q_{ij} = (1 - \epsilon) \frac{t_{ij}}{\sum_k t_{ik}} + \frac{\epsilon}{|C_i|}
+
+    Args:
+        found: statistics of the logits :math:`l` of each row.
+        label_smoothing: share :math:`\epsilon` that goes evenly to all that competes, :math:`C_i`.
+
+    Returns:
+        One value per row, in nats; 0 for a row without a positive or without anything that
+        competes.
+
+    Source: van den Oord et al. 2018, arXiv:1807.03748, eq. 4; label smoothing after Szegedy et al.
+    2015, arXiv:1512.00567, sec. 7.
+
+    >>> one, zero = jnp.ones(1), jnp.zeros(1)  # two logits of 0, one of them a positive's
+    >>> found = Softmax(zero, jnp.log(2 * one), zero, mass=one, total=zero, counted=2 * one)
+    >>> print(cross_entropy(found))
+    [0.6931472]
+    """
     some = (found.mass > 0) & (found.counted > 0)
     positive = found.target / jnp.where(some, found.mass, 1)
     # The peak is subtracted first: two logits near 100 cancel before they are rounded.
@@ -195,7 +215,25 @@ def cross_entropy(found: Softmax, label_smoothing: float = 0.0) -> Float[jax.Arr
 
 
 def merged(a: Softmax, b: Softmax) -> Softmax:
-    """Statistics of all that ``a`` and ``b`` are statistics of."""
+    r"""Statistics of all that ``a`` and ``b`` are statistics of.
+
+    .. math:: \log \sum_{j \in A \cup B} e^{l_j}
+              = \log \Big(\sum_{j \in A} e^{l_j} + \sum_{j \in B} e^{l_j}\Big)
+
+    Args:
+        a: statistics of each row against some columns.
+        b: of the same rows against others.
+
+    Returns:
+        Statistics of each row against all of them.
+
+    Source: Milakov and Gimelshein 2018, arXiv:1805.02867, eq. 4.
+
+    >>> one, zero = jnp.ones(1), jnp.zeros(1)
+    >>> single = Softmax(zero, zero, zero, mass=zero, total=zero, counted=one)  # one logit of 0
+    >>> print(merged(single, single).log_partition)
+    [0.6931472]
+    """
     peak = jnp.maximum(a.peak, b.peak)
     # A side that counts nothing has the lowest peak there is and a log_sum of 0.
     shares = (jnp.where(s.counted > 0, jnp.exp(s.log_sum + (s.peak - peak)), 0) for s in (a, b))
@@ -207,7 +245,27 @@ def merged(a: Softmax, b: Softmax) -> Softmax:
 def pair_matrices(
     layout: Layout, n: int, *, targets: Array | None = None, weights: Array | None = None
 ) -> Matrices:
-    """Check that there is a column for each row of all shards; what a user says is constant."""
+    """Take what a user says of single pairs, as constants.
+
+    Args:
+        layout: for the number of shards.
+        n: rows of this shard.
+        targets: how much each column is a positive of each row, ``[n, m]``.
+        weights: how often each column competes for each row, ``[n, m]``.
+
+    Returns:
+        The matrices, without gradient.
+
+    Raises:
+        ValueError: if there is not a column for each row of all shards.
+
+    Source: no paper; the matrices of :func:`info_nce` and its neighbours.
+
+    >>> pair_matrices(Layout(None, None, ring=False), 3, targets=jnp.eye(2))
+    Traceback (most recent call last):
+        ...
+    ValueError: targets must have a column for each of the 3 rows of all shards, got shape (2, 2)
+    """
     given = {"targets": targets, "weights": weights}
     for name, matrix in given.items():
         columns = n * layout.shards

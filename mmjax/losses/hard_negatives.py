@@ -1,8 +1,6 @@
 """Contrastive objectives that correct or reweigh the negatives: debiased, hard, HN-NCE."""
 
-import dataclasses
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +8,9 @@ from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, AxisName, Scalar, accumulation_dtype, as_scalar, checked
 from mmjax.losses.blocks import CHUNK_SIZE, Layout
-from mmjax.losses.pairs import (
-    Matrices,
-    Pairs,
-    Side,
-    all_bfloat16,
-    global_numbers,
-    masked_rows,
-    valid_mask,
-)
+from mmjax.losses.pairs import Matrices, Side, all_bfloat16, global_numbers, masked_rows, valid_mask
 from mmjax.losses.scoring import Known, Plan, fold_scores
+from mmjax.losses.statistics import HardCompetition, Reweighted
 
 
 @checked
@@ -222,91 +213,6 @@ def hn_nce(
 
     rows, columns = fold_scores(plan, x, y, Known(side, side, Matrices()), scale=scale)
     return (direction(rows) + direction(columns)) / 2
-
-
-class Reweighted(NamedTuple):
-    r"""Statistics of logits whose competitors are weighed by themselves, each ``[n]``.
-
-    ``peak`` is a constant; a row without negatives has a ``number`` of 0.
-    """
-
-    peak: jax.Array  # the largest negative logit, P
-    log_hard: jax.Array  # log of the sum of exp((1 + beta) (l - P)) over negatives
-    log_weights: jax.Array  # log of the sum of exp(beta (l - P))
-    own: jax.Array  # the logit of the positive
-    number: jax.Array  # of negatives
-
-    @property
-    def log_negatives(self) -> jax.Array:
-        """Logarithm of the sum over negatives, weighed so that the weights have a mean of 1."""
-        number = jnp.where(self.number > 0, self.number, 1)
-        peak = jnp.where(self.number > 0, self.peak, 0)
-        return peak + self.log_hard - self.log_weights + jnp.log(number)
-
-
-@dataclasses.dataclass(frozen=True)
-class HardCompetition:
-    """Folds scores into :class:`Reweighted`: both of its sums in one pass."""
-
-    hardness: float
-
-    def start(self, like: jax.Array) -> Reweighted:
-        """Statistics before any pair was seen, as many as ``like`` has entries."""
-        zero = jnp.zeros_like(like)
-        return Reweighted(jnp.full_like(like, jnp.finfo(like.dtype).min), zero, zero, zero, zero)
-
-    def fold(self, state: Reweighted, logits: jax.Array, pairs: Pairs, axis: int) -> Reweighted:
-        """Take a block in. While folding, the logarithms are the sums themselves."""
-        constant, lowest = jax.lax.stop_gradient(logits), jnp.finfo(logits.dtype).min
-        peak = jnp.max(constant, axis=axis, where=pairs.counted, initial=lowest)
-        peak = jnp.maximum(state.peak, peak)
-        above = jnp.where(pairs.counted, logits - jnp.expand_dims(peak, axis), 0)
-        earlier = jnp.where(state.number > 0, state.peak - peak, 0)
-        hard, weights = (
-            total * jnp.exp(factor * earlier)
-            + jnp.sum(jnp.exp(factor * above), axis=axis, where=pairs.counted)
-            for factor, total in (
-                (1 + self.hardness, state.log_hard),
-                (self.hardness, state.log_weights),
-            )
-        )
-        target = pairs.target.astype(logits.dtype)
-        own = state.own + jnp.sum(logits * target, axis=axis)
-        number = state.number + jnp.sum(pairs.counted, axis=axis, dtype=logits.dtype)
-        return Reweighted(peak, hard, weights, own, number)
-
-    def finish(self, state: Reweighted) -> Reweighted:
-        """Turn the sums into their logarithms."""
-        hard, weights = (
-            jnp.log(jnp.where(state.number > 0, total, 1))
-            for total in (state.log_hard, state.log_weights)
-        )
-        return state._replace(log_hard=hard, log_weights=weights)
-
-    def home(self, state: Reweighted, layout: Layout) -> Reweighted:
-        """Bring together what the shards hold for all columns; each keeps its own columns."""
-        peak = jax.lax.pmax(state.peak, layout.axis_name)
-        earlier = jnp.where(state.number > 0, state.peak - peak, 0)
-        summand = state._replace(
-            log_hard=state.log_hard * jnp.exp((1 + self.hardness) * earlier),
-            log_weights=state.log_weights * jnp.exp(self.hardness * earlier),
-        )
-        own = layout.own_sums(summand)
-        return own._replace(peak=layout.own_part(peak))
-
-    def slope(
-        self, found: Reweighted, change: Reweighted, logits: jax.Array, pairs: Pairs, axis: int
-    ) -> jax.Array:
-        """Derivative by the logits: from the final statistics, and the derivative by those."""
-        peak, log_hard, log_weights, d_hard, d_weights, d_own = (
-            jnp.expand_dims(z, axis)
-            for z in (*found[:3], change.log_hard, change.log_weights, change.own)
-        )
-        above = jnp.where(pairs.counted, logits - peak, 0)
-        hard = (1 + self.hardness) * jnp.exp((1 + self.hardness) * above - log_hard)
-        weights = self.hardness * jnp.exp(self.hardness * above - log_weights)
-        slope = jnp.where(pairs.counted, hard * d_hard + weights * d_weights, 0)
-        return slope + pairs.target.astype(logits.dtype) * d_own
 
 
 def _plan(

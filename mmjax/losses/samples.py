@@ -115,9 +115,9 @@ def unit_length(x: Float[Array, "n d"]) -> Float[jax.Array, "n d"]:
 
     Source: no paper.
 
-    >>> print(unit_length(jnp.array([[3e30, 4e30], [0.0, 0.0]])))
-    [[0.6 0.8]
-     [0.  0. ]]
+    >>> rows = unit_length(jnp.array([[3e30, 4e30], [0.0, 0.0]]))
+    >>> [[f"{value:.4f}" for value in row] for row in rows]
+    [['0.6000', '0.8000'], ['0.0000', '0.0000']]
     """
     # The length of the row cancels, and with it whatever depends on the scale: it is a constant.
     x = jnp.asarray(x)

@@ -46,14 +46,20 @@ class Plan:
 class Scored(NamedTuple):
     """Rows ``x [n, d]`` and columns ``y [m, d]``, whose logits are ``scale x y + bias``.
 
-    All of it float32 or wider, so that gradients of all uses and of all shards are summed before
+    Without ``y`` the columns are the rows, and a pair counts for the same from both its sides. All
+    of it float32 or wider, so that gradients of all uses and of all shards are summed before
     they are rounded to what the rows came as.
     """
 
     x: jax.Array
-    y: jax.Array
+    y: jax.Array | None
     scale: jax.Array
     bias: jax.Array
+
+    @property
+    def columns(self) -> jax.Array:
+        """What the rows are scored against."""
+        return self.x if self.y is None else self.y
 
 
 class Known(NamedTuple):
@@ -67,7 +73,7 @@ class Known(NamedTuple):
 def fold_scores(
     plan: Plan,
     x: Float[jax.Array, "n d"],
-    y: Float[jax.Array, "m d"],
+    y: Float[jax.Array, "m d"] | None,
     known: Known,
     *,
     scale: jax.Array,
@@ -78,22 +84,34 @@ def fold_scores(
     Args:
         plan: what to fold.
         x: rows of this shard, finite, 0 where invalid, float32 or wider.
-        y: columns of this shard, likewise.
-        known: of ``x``, ``y`` and their pairs.
+        y: columns of this shard, likewise. None: the rows themselves, where a pair counts for the
+            same from both its sides; that saves a product, and sends no gradients around.
+        known: of ``x``, ``y`` and their pairs; without ``y``, no matrices.
         scale: factor of the scores, ``()``.
         bias: summand of the scores, ``()``, 0 if None.
 
     Returns:
         Statistics of the ``n`` rows, and of the ``m`` columns of this shard (None if not wanted).
+
+    Source: see the head of this file.
+
+    >>> from mmjax.losses.statistics import Competition
+    >>> side = Side(jnp.ones(2, bool), group=jnp.arange(2))
+    >>> plan = Plan(Competition(), Layout(None, 1, ring=False), bfloat16=False)
+    >>> known = Known(side, side, Matrices())
+    >>> found, _ = fold_scores(plan, jnp.eye(2), jnp.eye(2), known, scale=jnp.float32(1))
+    >>> print(found.target, found.counted)
+    [1. 1.] [2. 2.]
     """
-    dtype = accumulation_dtype(x, y)
+    dtype = accumulation_dtype(x) if y is None else accumulation_dtype(x, y)
+    x, y = x.astype(dtype), None if y is None else y.astype(dtype)
     # An empty sum of the rows: the scalars then vary over the mesh axes that the rows vary over,
     # and the sum over those axes in the backward pass is JAX's own.
-    varying = jnp.sum(x[:0].astype(dtype)) + jnp.sum(y[:0].astype(dtype))
+    varying = jnp.sum(x[:0]) if y is None else jnp.sum(x[:0]) + jnp.sum(y[:0])
     bias = varying if bias is None else bias.astype(dtype) + varying
-    scored = Scored(x.astype(dtype), y.astype(dtype), scale.astype(dtype) + varying, bias)
+    scored = Scored(x, y, scale.astype(dtype) + varying, bias)
     # A single block may as well be kept: JAX differentiates it then, in forward mode too.
-    run = _bounded if plan.layout.divides(len(y)) else _fold
+    run = _bounded if plan.layout.divides(len(scored.columns)) else _fold
     return run(plan, scored, known)
 
 
@@ -131,9 +149,11 @@ def _fold(plan: Plan, scored: Scored, known: Known) -> tuple[Any, Any]:
     def start(x):
         return kind.start(jnp.zeros_like(x[:, 0], scored.scale.dtype))
 
-    waiting = start(scored.y) if plan.columns_too else None
+    waiting = start(scored.columns) if plan.columns_too else None
     home = functools.partial(kind.home, layout=layout) if plan.columns_too else lambda none: none
-    rows, columns = layout.sweep(visit, start(scored.x), (scored.y, known.columns), waiting, home)
+    rows, columns = layout.sweep(
+        visit, start(scored.x), (scored.columns, known.columns), waiting, home
+    )
     return kind.finish(rows), kind.finish(columns) if plan.columns_too else None
 
 
@@ -141,7 +161,8 @@ def _narrowed(plan: Plan, scored: Scored) -> Scored:
     """Rows as narrow as they came: what is gathered, and what the blocks are made from."""
     if not plan.bfloat16:
         return scored
-    return scored._replace(x=scored.x.astype(jnp.bfloat16), y=scored.y.astype(jnp.bfloat16))
+    y = None if scored.y is None else scored.y.astype(jnp.bfloat16)
+    return scored._replace(x=scored.x.astype(jnp.bfloat16), y=y)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -155,32 +176,38 @@ def _bounded_forward(plan: Plan, scored: Scored, known: Known) -> tuple[Any, Any
 
 
 def _bounded_backward(plan: Plan, kept: Any, change: tuple[Any, Any]) -> tuple[Scored, None]:
-    (x, y, scale, bias), known, (row_found, column_found) = kept
-    row_change, column_change = change
-    kind, wide = plan.kind, scale.dtype
+    scored, known, found = kept
+    x, scale, kind, wide = scored.x, scored.scale, plan.kind, scored.scale.dtype
+    # What the rows are to each other, each is to the other: the columns know it already.
+    mirrored = scored.y is None
+    row_found, row_change = found[0], change[0]
+    of_columns = (row_found, row_change) if mirrored else (found[1], change[1])
 
     def visit(state, columns, dy, first, fresh):
         dx, dbias = state
-        y, side, found, change = columns
-        logits = _product(plan, "nd,md->nm", x, y) * scale + bias
+        y, side, (column_found, column_change) = columns
+        logits = _product(plan, "nd,md->nm", x, y) * scale + scored.bias
         pairs = _block(plan, known, side, first, fresh)
         slope = kind.slope(row_found, row_change, logits, pairs, axis=1)
-        if plan.columns_too:
-            slope += kind.slope(found, change, logits, pairs, axis=0)
+        if mirrored or plan.columns_too:
+            slope += kind.slope(column_found, column_change, logits, pairs, axis=0)
         dx += _product(plan, "nm,md->nd", slope, y)
-        dy += _product(plan, "nm,nd->md", slope, x)
+        if not mirrored:
+            dy += _product(plan, "nm,nd->md", slope, x)
         return (dx, dbias + jnp.sum(slope, axis=1)), dy
 
     (dx, dbias), dy = plan.layout.sweep(
         visit,
         (jnp.zeros_like(x, wide), jnp.zeros_like(x[:, 0], wide)),
-        (y, known.columns, column_found, column_change),
-        jnp.zeros_like(y, wide),
+        (scored.columns, known.columns, of_columns),
+        None if mirrored else jnp.zeros_like(scored.y, wide),
         plan.layout.own_sums,
     )
     # The scores are linear in x: by Euler, the derivative by their scale needs no scores either.
-    dscale = jnp.sum(x.astype(wide) * dx)
-    return Scored(scale * dx, scale * dy, dscale, jnp.sum(dbias)), None
+    # Mirrored, each pair has been seen from both its sides.
+    share = 0.5 if mirrored else 1.0
+    dscale, dbias = share * jnp.sum(x.astype(wide) * dx), share * jnp.sum(dbias)
+    return Scored(scale * dx, None if mirrored else scale * dy, dscale, dbias), None
 
 
 _bounded.defvjp(_bounded_forward, _bounded_backward)

@@ -1,12 +1,14 @@
 """Contrastive objectives of one space: rows are compared with all others, never with themselves."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from mmjax.arrays import Array, AxisName, Scalar, accumulation_dtype, as_scalar, checked
 from mmjax.losses.blocks import CHUNK_SIZE, Layout
-from mmjax.losses.contrastive import cross_entropy, pair_matrices
+from mmjax.losses.contrastive import cross_entropy, merged, pair_matrices
 from mmjax.losses.pairs import Matrices, Side, all_bfloat16, global_numbers, masked_rows, valid_mask
 from mmjax.losses.scoring import Known, Plan, fold_scores
 from mmjax.losses.statistics import Competition
@@ -152,8 +154,9 @@ def supervised_contrastive(
     logarithm).
 
     >>> rows = jnp.eye(2)[jnp.array([0, 0, 1])]
-    >>> print(supervised_contrastive(rows, temperature=1.0, labels=jnp.array([5, 5, 7])))
-    [0.31326166 0.31326166 0.        ]
+    >>> costs = supervised_contrastive(rows, temperature=1.0, labels=jnp.array([5, 5, 7]))
+    >>> [f"{cost:.4f}" for cost in costs]
+    ['0.3133', '0.3133', '0.0000']
     """
     if (labels is None) == (positives is None):
         got = "neither" if labels is None else "both"
@@ -169,7 +172,8 @@ def supervised_contrastive(
         global_numbers(valid, axis_name),
     )
     known = Known(side, side, pair_matrices(layout, len(valid), targets=positives))
-    found, _ = fold_scores(plan, x, x, known, scale=scale)
+    # Labels say the same of a pair from both its sides; positives need not.
+    found, _ = fold_scores(plan, x, None if positives is None else x, known, scale=scale)
     return cross_entropy(found)
 
 
@@ -182,21 +186,23 @@ def _two_views(
     negatives_only: bool,
 ) -> Float[jax.Array, "n"]:
     valid = valid_mask(where, x, y)
-    plan = Plan(Competition(), layout, all_bfloat16(x, y), negatives_only=negatives_only)
-    dtype = accumulation_dtype(x, y)
-    views = jnp.concatenate([masked_rows(z, valid).astype(dtype) for z in (x, y)])
-    scale = _inverse(temperature, views)
+    plan = Plan(Competition(), layout, all_bfloat16(x, y))
+    x, y = masked_rows(x, valid), masked_rows(y, valid)
+    scale = _inverse(temperature, x, y)
     number = global_numbers(valid, layout.axis_name)
-    side = Side(
-        valid=jnp.tile(valid, 2),
-        group=jnp.tile(number, 2),
-        identity=jnp.concatenate([2 * number, 2 * number + 1]),
-    )
-    found, _ = fold_scores(plan, views, views, Known(side, side, Matrices()), scale=scale)
-    first, second = jnp.split(cross_entropy(found), 2)
-    return (first + second) / 2
+    # What x sees in y, y sees in x: one product for both.
+    across = Side(valid, group=number)
+    both = dataclasses.replace(plan, columns_too=True, negatives_only=negatives_only)
+    directions = fold_scores(both, x, y, Known(across, across, Matrices()), scale=scale)
+    within = Side(valid, identity=number)
+    alone = Known(within, within, Matrices())
+    total = jnp.zeros_like(valid, accumulation_dtype(x, y))
+    for view, of_other in zip((x, y), directions, strict=True):
+        of_own, _ = fold_scores(plan, view, None, alone, scale=scale)
+        total += cross_entropy(merged(of_own, of_other))
+    return total / 2
 
 
-def _inverse(temperature: Scalar, rows: jax.Array) -> jax.Array:
-    dtype = accumulation_dtype(rows)
+def _inverse(temperature: Scalar, *rows: jax.Array) -> jax.Array:
+    dtype = accumulation_dtype(*rows)
     return 1 / as_scalar("temperature", temperature, dtype=dtype, positive=True)

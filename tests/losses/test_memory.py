@@ -15,7 +15,6 @@ from mmjax.reduction import masked_mean
 MIB = 2**20
 N, D, K, CHUNK = 32_768, 512, 4_096, 1_024
 ROWS = jax.ShapeDtypeStruct((N, D), jnp.bfloat16)
-VIEWS = jax.ShapeDtypeStruct((N // 2, D), jnp.bfloat16)  # two of each: as many rows
 MASK = jax.ShapeDtypeStruct((N,), jnp.bool_)
 PAIRS = jax.ShapeDtypeStruct((N, N), jnp.bool_)
 NEGATIVES = jax.ShapeDtypeStruct((K, D), jnp.bfloat16)
@@ -42,7 +41,7 @@ LOSSES = {
         siglip_loss,
         {"x": ROWS, "y": ROWS, "where": MASK, "targets": PAIRS},
     ),
-    "nt_xent": (nt_xent, {"x": VIEWS, "y": VIEWS}),
+    "nt_xent": (nt_xent, {"x": ROWS, "y": ROWS}),
     "supervised_contrastive, labels": (
         supervised_contrastive,
         {"x": ROWS, "labels": jax.ShapeDtypeStruct((N,), jnp.int32)},

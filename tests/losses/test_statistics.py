@@ -7,10 +7,9 @@ import pytest
 
 from mmjax.losses.blocks import Layout
 from mmjax.losses.contrastive import merged
-from mmjax.losses.hard_negatives import HardCompetition
 from mmjax.losses.pairs import Matrices, Pairs, Side
 from mmjax.losses.scoring import Known, Plan, fold_scores
-from mmjax.losses.statistics import Competition, Judgement
+from mmjax.losses.statistics import Competition, HardCompetition, Judgement
 
 RNG = np.random.default_rng(0)
 LOGITS = jnp.asarray(30 * RNG.normal(size=(5, 12)), jnp.float32)

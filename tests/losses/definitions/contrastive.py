@@ -48,7 +48,9 @@ def with_negatives(query, key, temperature, negatives, negatives_where=True, lab
 
 def weighted(query, key, temperature, weights):
     logits = query @ key.T / temperature
-    return np.log((weights * np.exp(logits)).sum(axis=1)) - np.diag(logits)
+    peak = logits.max(axis=1, where=weights > 0, initial=-np.inf)
+    total = (weights * np.exp(np.where(weights > 0, logits - peak[:, None], 0))).sum(axis=1)
+    return np.log(total) + peak - np.diag(logits)
 
 
 def row_weighted(query, key, temperature, weights):
