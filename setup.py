@@ -11,6 +11,7 @@ VERSION = re.search(
 ).group(1)
 
 TEXT = ["tokenizers>=0.21"]
+FAST = ["simplejpeg>=1.8"]
 QUICKSTART = ["qtawesome>=1.4,<1.5"]
 
 setup(
@@ -36,6 +37,9 @@ setup(
         "jaxtyping>=0.3",
         "beartype>=0.20",
         "pillow>=11",
+        "array-record>=0.8.1",
+        "pyarrow>=18.1",
+        "msgpack>=1.0.8",
         "absl-py",
         "tqdm",
         "tensorboardX>=2.6",
@@ -43,12 +47,15 @@ setup(
     extras_require={
         "quickstart": QUICKSTART,
         "text": TEXT,
+        "fast": FAST,
         "cuda12": ["jax[cuda12]>=0.10"],
         "cuda13": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
+        "k8s": ["jax[k8s]>=0.10"],
         "test": [
             *QUICKSTART,
             *TEXT,
+            *FAST,
             "pytest>=8",
             "hypothesis>=6.100",
             "scipy",
@@ -66,6 +73,7 @@ setup(
             "pytorch-metric-learning>=2.9",
             "lightly>=1.6",
             "info-nce-pytorch>=0.1.4",
+            "webdataset>=1.0",
         ],
     },
     classifiers=[

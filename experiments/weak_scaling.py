@@ -13,7 +13,7 @@ import jax
 from absl import flags
 
 from experiments.command_line import run_command
-from mmjax.training.accelerators import GIB, Accelerator, named_accelerator
+from mmjax.training.accelerators import Accelerator, named_accelerator
 from mmjax.training.config import read_config
 from mmjax.training.cost import SampleCost, sample_cost
 from mmjax.training.design import Design, build_design
@@ -26,6 +26,7 @@ AT_ONCE = flags.DEFINE_integer("rows_at_once", 4096, "rows that a device embeds 
 BATCHES = flags.DEFINE_list("batches", ["32768", "262144", "1048576"], "rows over all devices")
 
 FLOAT32, BFLOAT16 = 4, 2  # bytes
+MIB = 2**20
 _DIRECTIONS = {"clip": 2, "siglip": 1}
 
 
@@ -170,9 +171,9 @@ class Line:
             f"{self.batch_size // self.devices:,}",
             _number(times.towers * 1e3),
             _number(times.loss * 1e3),
-            _number(self.gradients / GIB),
-            " / ".join(_number(x / GIB) for x in self.embeddings),
-            " / ".join(_number(x / GIB) for x in memory),
+            _number(self.gradients / MIB),
+            " / ".join(_number(x / MIB) for x in self.embeddings),
+            " / ".join(_number(x / MIB) for x in memory),
             " / ".join(f"{x.efficiency:.0%}" for x in self.times),
         )
         return f"| {' | '.join(cells)} |"
@@ -184,8 +185,8 @@ def _number(x: float) -> str:
 
 
 HEAD = (
-    "| batch | devices | rows a device | towers, ms | loss, ms | gradients, GiB | embeddings, GiB:"
-    " gathered / ring | memory of the loss, GiB: gathered / ring / all scores | left to the towers:"
+    "| batch | devices | rows a device | towers, ms | loss, ms | gradients, MiB | embeddings, MiB:"
+    " gathered / ring | memory of the loss, MiB: gathered / ring / all scores | left to the towers:"
     " gathered / ring |\n" + "|--:" * 9 + "|"
 )
 

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "mmjax"
 
 # Lowest first. A room imports from lower levels and from itself, never from its own level's others.
 LEVELS = [
-    {"arrays", "atomic"},
+    {"arrays", "atomic", "__version__"},
     {"reduction"},
     {"losses", "information", "alignment", "metrics", "data"},
     {"encoders", "fusion", "fission"},

@@ -23,7 +23,7 @@ import numpy as np
 from jax._src.distributed import global_state  # The public API does not tell the address.
 from jax.experimental import multihost_utils
 
-import mmjax
+from mmjax import __version__
 from mmjax.training.config import as_json, changes
 
 TIMEOUT_SECONDS = 300.0  # until all processes have to be there
@@ -219,7 +219,7 @@ def check_alike(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Non
     mine = {
         "config": as_json(config),
         "jax": jax.__version__,
-        "mmjax": mmjax.__version__,
+        "mmjax": __version__,
         "local devices": jax.local_device_count(),
     }
     described: list[dict[str, Any]] = [json.loads(text) for text in gather(json.dumps(mine))]

@@ -45,7 +45,7 @@ def test_a_conversion_that_is_killed_goes_on_and_is_complete(folder, tmp_path):
     output = tmp_path / "shards"
     arguments = (
         "--source=folder", f"--options={options(folder)}", "--split=all", f"--output={output}",
-        "--records_per_shard=100", "--threads=2",
+        "--records_per_shard=100", "--threads=2", "--max_unreadable_share=0.05",
     )  # fmt: skip
     process = subprocess.Popen(
         command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

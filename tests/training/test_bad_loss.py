@@ -167,8 +167,8 @@ def test_a_rollback_comes_out_the_same_whenever_the_run_is_told_to_leave(
     assert column(expected, "passed_over")[-1] == 3  # 5 and 6, then 7
     came = loop.Notice.came
     for after in (5, 6, 7):
-        calls = iter([False] * (after - 1) + [True])
-        monkeypatch.setattr(loop.Notice, "came", lambda _, calls=calls: next(calls))
+        calls = iter([False] * (after - 1))  # then it has come, and stays
+        monkeypatch.setattr(loop.Notice, "came", lambda _, calls=calls: next(calls, True))
         with pytest.raises(Preempted, match="told to leave: saved after step"):
             run(f"left_{after}", bad={6, 7}, policy="rollback")
         monkeypatch.setattr(loop.Notice, "came", came)

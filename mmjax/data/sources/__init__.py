@@ -58,13 +58,14 @@ def load_mixture(split: str, *, sources: Mapping[str, Mapping[str, Any]]) -> Mix
             ``split``, where it has another name for it.
 
     Returns:
-        The mixture; without weights each has the share of its size.
+        The mixture, in the order of the names; without weights each has the share of its size.
 
     Raises:
         ValueError: if a data set cannot be loaded so, naming which, or the weights do not fit.
     """
     loaded, weights = {}, {}
-    for name, part in sources.items():
+    for name in sorted(sources.keys()):  # the order of a mapping must not change what is seen
+        part = sources[name]
         for key in part:
             if key not in _PART:
                 raise ValueError(f"{name!r} of the mixture has {key!r}; {_known(key, _PART)}")

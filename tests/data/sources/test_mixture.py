@@ -94,9 +94,9 @@ def test_a_configuration_mixes_any_kinds(tmp_path, parquet):
     mixture = load_source("mixture", "train", **options)
     assert len(mixture) == 12
     names = [mixture[i]["id"].split("/")[0] for i in range(12)]
-    assert names == ["tars"] * 3 + ["tables"] * 9
-    assert "audio" not in mixture[0]  # a modality that only some of them have
-    assert mixture[3]["audio"].shape == (3,)
+    assert names == ["tables"] * 9 + ["tars"] * 3
+    assert mixture[0]["audio"].shape == (3,)
+    assert "audio" not in mixture[9]  # a modality that only some of them have
 
 
 @pytest.mark.parametrize(
