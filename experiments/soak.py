@@ -254,7 +254,8 @@ def _picture(kills: list[Kill], steps: int) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}"'
-        f' font-family="sans-serif" font-size="12">{legend}{rows}{axis}</svg>\n'
+        f' font-family="sans-serif" font-size="12">'
+        f'<rect width="100%" height="100%" fill="white"/>{legend}{rows}{axis}</svg>\n'
     )
 
 

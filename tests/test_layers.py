@@ -76,7 +76,7 @@ def test_imports_point_down(path):
         ("losses", "def f():\n    import flax.linen as nn"),
         ("evaluation", "from mmjax import training"),
         ("data", "import jax.numpy as jnp"),
-        ("models", "from mmjax import __version__"),
+        ("models", "from mmjax import pretrain"),
         ("training", "import configs.icons"),
     ],
 )

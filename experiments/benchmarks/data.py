@@ -49,7 +49,7 @@ from mmjax.data.tokenizers import WordTokenizer
 SHARDS = flags.DEFINE_string("shards", None, "tar shards of .jpg and .txt; made if not set")
 SIZE = flags.DEFINE_integer("size", 224, "side of the prepared images, in pixels", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch_size", 64, "images of a batch", lower_bound=1)
-THREADS = flags.DEFINE_integer("threads", 4, "threads of ours", lower_bound=1)
+THREADS = flags.DEFINE_integer("threads", 2, "threads of ours", lower_bound=1)
 WORKERS = flags.DEFINE_integer("workers", 2, "processes of the peer", lower_bound=1)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", 4.0, "length of a turn", lower_bound=0.0)
@@ -191,7 +191,7 @@ def main(_: list[str]) -> None:
             taking_part = entrants(shards)
         except (ValueError, OSError) as error:
             raise SystemExit(f"error: {error}") from error
-        for _ in range(ROUNDS.value):
+        for _turn in range(ROUNDS.value):
             for entrant in taking_part:
                 entrant.take_turn(SECONDS.value, BATCH.value)
         told: dict[str, Any] = {
