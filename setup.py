@@ -31,7 +31,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "grain>=0.2.18",
-        "tensorflow-datasets>=4.9.9",
+        "tensorflow-datasets>=4.9.10",
         "ml-collections>=1.1",
         "numpy",
         "jaxtyping>=0.3",

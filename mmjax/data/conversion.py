@@ -144,6 +144,9 @@ class _Writer:
                 with replacing(_skipped_path(path)) as file:
                     file.write(lines.encode())
             os.replace(part, path)
+        except BaseException:
+            self._stopped.set()  # at once: this thread would take up the next shard
+            raise
         finally:
             part.unlink(missing_ok=True)
 

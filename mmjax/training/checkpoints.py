@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -268,6 +269,9 @@ class Checkpoints:
             problem = str(error)
         except Exception as error:
             problem = f"it cannot be read ({first_line(error)})"
+        if problem:
+            with quiet():
+                gc.collect()
         if unfit is not None:
             raise ValueError(f"the checkpoint of step {step} in {self.directory} {unfit}")
         problems = [text for text in gather(problem) if text]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import pathlib
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -63,15 +64,20 @@ def _digest(said: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """A file that cannot be read makes Orbax's tasks log hundreds of lines; we say it in one."""
-    tasks = logging.getLogger("asyncio")
+    """A file that cannot be read makes Orbax's tasks tell it in hundreds of lines; we say it in one.
+
+    Those of them that nobody waited for tell it again when they are collected.
+    """
+    tasks, hook = logging.getLogger("asyncio"), sys.unraisablehook
     level = tasks.level
     tasks.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = lambda _: None
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         tasks.setLevel(level)
+        sys.unraisablehook = hook
 
 
 def first_line(error: BaseException) -> str:
