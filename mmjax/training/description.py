@@ -64,7 +64,7 @@ def _digest(said: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """A file that cannot be read makes Orbax's tasks tell it in hundreds of lines; we say it in one.
+    """A file that cannot be read makes Orbax's tasks log hundreds of lines; we say it in one.
 
     Those of them that nobody waited for tell it again when they are collected.
     """
