@@ -1,0 +1,1 @@
+"""Published numbers, printed beside ours: one script for each table."""

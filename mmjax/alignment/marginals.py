@@ -1,0 +1,75 @@
+"""What optimal transport moves: masses of points, and costs of which some are forbidden."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mmjax.arrays import Array
+
+
+def masses(
+    name: str,
+    given: Float[Array, "*b n"] | None,
+    where: Bool[Array, "*b n"] | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> Float[jax.Array, "*b n"]:
+    """Masses of points that sum to 1, 0 where a point is invalid.
+
+    Args:
+        name: what the message calls them.
+        given: not negative; equal ones if None.
+        where: valid points, all if None.
+        shape: of the result.
+        dtype: of the result.
+
+    Returns:
+        The masses; all 0 if none is positive.
+
+    Raises:
+        ValueError: if NumPy masses of valid points are negative or not finite.
+
+    Source: no paper.
+
+    >>> given, where = np.array([1.0, 3.0, 4.0]), np.array([True, True, False])
+    >>> print(masses("a", given, where, (3,), np.dtype(np.float32)))
+    [0.25 0.75 0.  ]
+    """
+    if isinstance(given, np.ndarray):
+        seen = given if where is None or not isinstance(where, np.ndarray) else given[where]
+        if not np.all(np.isfinite(seen) & (seen >= 0)):
+            raise ValueError(
+                f"{name} must hold finite masses that are not negative, got between {seen.min()}"
+                f" and {seen.max()}"
+            )
+    mass = jnp.ones(shape, dtype) if given is None else jnp.asarray(given).astype(dtype)
+    if where is not None:
+        mass = jnp.where(where, mass, 0)
+    total = jnp.sum(mass, axis=-1, keepdims=True)
+    return mass / jnp.where(total > 0, total, 1)
+
+
+def allowed_costs(
+    cost: Float[Array, "*b n m"], a: Float[jax.Array, "*b n"], b: Float[jax.Array, "*b m"]
+) -> Float[jax.Array, "*b n m"]:
+    """Costs in the dtype of the masses, 0 where either is 0, large and finite where forbidden.
+
+    Args:
+        cost: ``inf`` forbids a pair.
+        a: masses of the rows.
+        b: masses of the columns.
+
+    Returns:
+        The costs; NaN between points with mass stays NaN.
+
+    Source: no paper.
+
+    >>> a, b = jnp.array([1.0, 0.0]), jnp.array([1.0])
+    >>> print(allowed_costs(jnp.array([[2.0], [jnp.nan]]), a, b)[:, 0])
+    [2. 0.]
+    """
+    limit = float(np.sqrt(jnp.finfo(a.dtype).max))
+    present = (a > 0)[..., :, None] & (b > 0)[..., None, :]
+    cost = jnp.where(present, jnp.asarray(cost).astype(a.dtype), 0)
+    return jnp.where(cost >= limit, limit, cost)

@@ -1,0 +1,208 @@
+"""Soft dynamic time warping: a differentiable cost of the best ways to align two sequences."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from mmjax.alignment.antidiagonals import Lengths, far, table_of
+from mmjax.arrays import Array, Scalar, accumulation_dtype, as_scalar, checked
+
+
+@checked
+def soft_dtw(
+    cost: Float[Array, "n t s"],
+    *,
+    gamma: Scalar,
+    lengths: Lengths | None = None,
+    band: int | None = None,
+) -> Float[jax.Array, "n"]:
+    r"""Soft minimum, over all monotone alignments of two sequences, of what an alignment costs.
+
+    .. math:: \mathrm{dtw}_\gamma(C) &= -\gamma \log \sum_{A \in \mathcal A}
+                  e^{-\langle A, C \rangle / \gamma} = r_{t s} \\
+              r_{ij} &= c_{ij} - \gamma \log \big( e^{-r_{i-1, j-1} / \gamma}
+                  + e^{-r_{i-1, j} / \gamma} + e^{-r_{i, j-1} / \gamma} \big)
+
+    where :math:`\mathcal A` holds the 0/1 matrices of the paths from the first cell to the last
+    with steps down, right and across. The gradient with respect to the costs is the expected path
+    :math:`E[A]` under :math:`p(A) \propto e^{-\langle A, C \rangle / \gamma}`. It has a rule of its
+    own, which keeps the table and nothing else, and can be differentiated again.
+
+    Args:
+        cost: ``cost[r, i, j]`` is what it costs in row ``r`` to align step ``i`` of one sequence
+            with step ``j`` of the other, see :func:`mmjax.alignment.squared_costs`; ``inf`` forbids
+            it.
+        gamma: :math:`\gamma > 0`, in the unit of the costs; towards 0 the value tends to that of
+            :func:`mmjax.alignment.dtw`.
+        lengths: of both sequences, one per row; the whole axes if None. Cells beyond them reach
+            nothing, even where they hold NaN, and their gradient is 0.
+        band: largest ``|i - j|`` of a cell that a path may visit, any if None. Paths are bounded by
+            it, memory is not.
+
+    Returns:
+        One value per row, in the unit of the costs, float32 or wider; it may be negative, see
+        :func:`soft_dtw_divergence`. Two sequences of length 0 cost 0. Where no path leads from the
+        first cell to the last (one sequence is empty, the lengths differ by more than the band, too
+        many cells are forbidden) the value is ``inf``, with a gradient of 0. NaN gives NaN.
+
+    Raises:
+        jaxtyping.TypeCheckError: on a wrong shape or dtype.
+        ValueError: if a Python or NumPy ``gamma`` is not positive and finite, ``band`` is negative
+            or narrower than the difference of two whole axes, an axis is empty, or NumPy lengths do
+            not fit the axes.
+
+    Source: Cuturi and Blondel 2017, arXiv:1703.01541, eq. 1 and algorithms 1 and 2, by
+    antidiagonals instead of by cells.
+
+    >>> cost = jnp.array([[[0.0, 1.0], [1.0, 0.0]]])
+    >>> print(f"{soft_dtw(cost, gamma=0.01)[0]:.4f} {soft_dtw(cost, gamma=1.0)[0]:.4f}")
+    0.0000 -0.5514
+    """
+    t, s = cost.shape[1:]
+    if t > s:  # the shorter antidiagonal holds all of its cells
+        cost, lengths = jnp.swapaxes(jnp.asarray(cost), 1, 2), lengths and lengths[::-1]
+    table = table_of(cost, lengths, band)
+    gamma = as_scalar("gamma", gamma, dtype=table.diagonals.dtype, positive=True)
+    value, possible = _soft_minimum(table.diagonals, table.last, gamma)
+    return jnp.where(table.empty, 0, jnp.where(possible, value, jnp.inf))
+
+
+@checked
+def soft_dtw_divergence(
+    cost_xy: Float[Array, "n t s"],
+    cost_xx: Float[Array, "n t t"],
+    cost_yy: Float[Array, "n s s"],
+    *,
+    gamma: Scalar,
+    lengths: Lengths | None = None,
+    band: int | None = None,
+) -> Float[jax.Array, "n"]:
+    r"""Soft dynamic time warping without its bias: 0 between equal sequences.
+
+    .. math:: D_\gamma(x, y) = \mathrm{dtw}_\gamma(C_{xy})
+              - \tfrac12 \mathrm{dtw}_\gamma(C_{xx}) - \tfrac12 \mathrm{dtw}_\gamma(C_{yy})
+
+    Args:
+        cost_xy: of aligning steps of ``x`` with steps of ``y``.
+        cost_xx: of aligning ``x`` with itself.
+        cost_yy: of aligning ``y`` with itself.
+        gamma: :math:`\gamma > 0`, in the unit of the costs.
+        lengths: of ``x`` and of ``y``, one per row; the whole axes if None.
+        band: largest ``|i - j|`` of a cell that a path may visit, any if None.
+
+    Returns:
+        One value per row, in the unit of the costs, float32 or wider; ``inf`` where ``x`` and ``y``
+        cannot be aligned, and 0 for two empty sequences, as :func:`soft_dtw`.
+
+    Raises:
+        jaxtyping.TypeCheckError: on a wrong shape or dtype.
+        ValueError: as :func:`soft_dtw`.
+
+    Source: Blondel et al. 2021, arXiv:2010.08354, eq. 9.
+
+    >>> x = jnp.array([[[0.0, 1.0], [1.0, 0.0]]])
+    >>> print(f"{soft_dtw_divergence(x, x, x, gamma=1.0)[0]:.4f}")
+    0.0000
+    """
+    both = soft_dtw(cost_xy, gamma=gamma, lengths=lengths, band=band)
+    value = both
+    for axis, own in enumerate((cost_xx, cost_yy)):
+        sizes = None if lengths is None else (lengths[axis], lengths[axis])
+        bias = soft_dtw(own, gamma=gamma, lengths=sizes, band=band)
+        dtype = accumulation_dtype(value, bias)
+        # An empty sequence aligns with itself; it is the other one that it does not align with.
+        value = value.astype(dtype) - bias.astype(dtype) / 2
+    return value
+
+
+@jax.custom_vjp
+def _soft_minimum(
+    diagonals: Float[jax.Array, "k n t"], last: Int[jax.Array, "n 2"], gamma: Float[jax.Array, ""]
+) -> tuple[Float[jax.Array, "n"], Bool[jax.Array, "n"]]:
+    """Soft minimum in the last cell, 0 where no path leads there, and whether one does."""
+    return _forward(diagonals, last, gamma)[0]
+
+
+def _forward(diagonals, last, gamma):
+    # In units of gamma, which costs one division per cell in all instead of six.
+    limit = far(diagonals.dtype)
+    table = _fill(jnp.where(diagonals >= limit, limit, diagonals / gamma))
+    found = _at(table, last)
+    possible = ~(found >= limit / 2)  # NaN is possible: it has to show
+    value = gamma * jnp.where(possible, found, 0)
+    return (value, possible), (diagonals, last, gamma, table, value, possible)
+
+
+def _backward(residuals, cotangents):
+    diagonals, last, gamma, table, value, possible = residuals
+    cotangent = jnp.where(possible, cotangents[0], 0)
+    visits = _visits(table, last, cotangent)
+    # The value is homogeneous of degree 1 in costs and gamma together: Euler's theorem.
+    slope = (jnp.sum(cotangent * value) - jnp.sum(visits * diagonals)) / gamma
+    return visits, None, slope
+
+
+_soft_minimum.defvjp(_forward, _backward)
+
+
+def _fill(diagonals: Float[jax.Array, "k n t"]) -> Float[jax.Array, "k n t"]:
+    """Soft minima of all cells."""
+    limit = jnp.full_like(diagonals[0], far(diagonals.dtype))
+
+    def step(carry, cost):
+        before, previous, edge = carry
+        least, shares = _shares(before, previous, edge)
+        diagonal = jnp.minimum(cost + least - jnp.log(sum(shares)), limit)
+        return (previous, diagonal, limit[:, :1]), diagonal
+
+    start = (limit, limit, jnp.zeros_like(limit[:, :1]))  # only the first cell begins from nothing
+    return jax.lax.scan(step, start, diagonals)[1]
+
+
+def _shares(
+    before: Float[jax.Array, "n t"],
+    previous: Float[jax.Array, "n t"],
+    edge: Float[jax.Array, "n 1"],
+) -> tuple[Float[jax.Array, "n t"], list[Float[jax.Array, "n t"]]]:
+    """Least of the three cells before each of an antidiagonal, and ``exp(least - r)`` of each.
+
+    In this order: across, from (i - 1, j - 1); down, from (i - 1, j); right, from (i, j - 1).
+    """
+    outside = jnp.full_like(edge, far(edge.dtype))
+    across = jnp.concatenate([edge, before[:, :-1]], axis=1)
+    down = jnp.concatenate([outside, previous[:, :-1]], axis=1)
+    least = jnp.minimum(jnp.minimum(across, down), previous)
+    return least, [jnp.exp(least - r) for r in (across, down, previous)]
+
+
+def _at(table: Float[jax.Array, "k n t"], last: Int[jax.Array, "n 2"]) -> Float[jax.Array, "n"]:
+    """Entries of the last cells; ``far`` for a cell that is not in the table."""
+    k = jnp.where(jnp.all(last >= 0, axis=1), jnp.sum(last, axis=1), len(table))
+    cells = table.at[k, jnp.arange(len(last)), last[:, 0]]
+    return cells.get(mode="fill", fill_value=far(table.dtype))
+
+
+def _visits(
+    table: Float[jax.Array, "k n t"], last: Int[jax.Array, "n 2"], weight: Float[jax.Array, "n"]
+) -> Float[jax.Array, "k n t"]:
+    """Expected visits of every cell times a weight per row, from the last cell to the first."""
+    limit, none = far(table.dtype), jnp.zeros_like(table[0])
+    ends, at_end = jnp.sum(last, axis=1), jnp.arange(table.shape[2])[None] == last[:, :1]
+
+    def above(visits):
+        return jnp.concatenate([visits[:, 1:], none[:, :1]], axis=1)
+
+    def antidiagonal(k):
+        found = jax.lax.dynamic_index_in_dim(table, k, keepdims=False)
+        return jnp.where(k < 0, limit, found)
+
+    def step(carry, k):
+        from_across, from_later_across, from_next = carry
+        ending = jnp.where(at_end & (ends == k)[:, None], weight[:, None], 0)
+        visits = ending + from_across + from_next
+        _, shares = _shares(antidiagonal(k - 2), antidiagonal(k - 1), none[:, :1] + limit)
+        part = visits / sum(shares)
+        across, down, right = (part * share for share in shares)
+        return (from_later_across, above(across), above(down) + right), visits
+
+    return jax.lax.scan(step, (none, none, none), jnp.arange(len(table)), reverse=True)[1]

@@ -1,0 +1,79 @@
+"""Fusion: from named modalities, of which any may be missing, to one row of features per example.
+
+Each operator is a pure function and, below it in the same file, a Flax Linen module that owns its
+parameters. Modalities travel as mappings from names to arrays, ``where`` as one from the same names
+to masks. Masking a modality equals deleting it: the same operator without its parameters.
+"""
+
+from mmjax.fusion.additive import Additive, additive_fusion
+from mmjax.fusion.bilinear import Bilinear, bilinear_fusion, pairs_of
+from mmjax.fusion.concatenation import Concatenation, concatenate, concatenation_fusion
+from mmjax.fusion.film import FiLM, film_fusion
+from mmjax.fusion.gated import Gated, gated_fusion
+from mmjax.fusion.late import (
+    LateFusion,
+    max_of_posteriors,
+    mean_of_posteriors,
+    product_of_posteriors,
+)
+from mmjax.fusion.low_rank import LowRankFusion, low_rank_fusion
+from mmjax.fusion.mlb import MLB, mlb_fusion
+from mmjax.fusion.multiplicative import Multiplicative, multiplicative_fusion
+from mmjax.fusion.mutan import MUTAN, mutan_fusion
+from mmjax.fusion.nl_gate import NLGate, nl_gate_fusion, non_local_gate
+from mmjax.fusion.polynomial import Polynomial, polynomial_fusion
+from mmjax.fusion.tensor import TensorFusion, outer_product, tensor_fusion
+
+#: Operators on one row per modality and example. Each is built with ``features``, film and nl_gate
+#: with the name of the modality that is their ``content`` too, and takes modalities and ``where``.
+FUSIONS = {
+    "additive": Additive,
+    "concatenation": Concatenation,
+    "late": LateFusion,
+    "multiplicative": Multiplicative,
+    "bilinear": Bilinear,
+    "mlb": MLB,
+    "mutan": MUTAN,
+    "tensor": TensorFusion,
+    "low_rank": LowRankFusion,
+    "polynomial": Polynomial,
+    "gated": Gated,
+    "film": FiLM,
+    "nl_gate": NLGate,
+}
+
+__all__ = [
+    "FUSIONS",
+    "MLB",
+    "MUTAN",
+    "Additive",
+    "Bilinear",
+    "Concatenation",
+    "FiLM",
+    "Gated",
+    "LateFusion",
+    "LowRankFusion",
+    "Multiplicative",
+    "NLGate",
+    "Polynomial",
+    "TensorFusion",
+    "additive_fusion",
+    "bilinear_fusion",
+    "concatenate",
+    "concatenation_fusion",
+    "film_fusion",
+    "gated_fusion",
+    "low_rank_fusion",
+    "max_of_posteriors",
+    "mean_of_posteriors",
+    "mlb_fusion",
+    "multiplicative_fusion",
+    "mutan_fusion",
+    "nl_gate_fusion",
+    "non_local_gate",
+    "outer_product",
+    "pairs_of",
+    "polynomial_fusion",
+    "product_of_posteriors",
+    "tensor_fusion",
+]

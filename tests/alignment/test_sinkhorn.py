@@ -1,0 +1,248 @@
+"""Entropic transport against plain scalings, assignments and other libraries."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmjax.alignment import sinkhorn, sinkhorn_divergence, squared_costs
+
+RNG = np.random.default_rng(0)
+N, M = 5, 4
+COST = RNG.uniform(size=(N, M))
+A, B = RNG.uniform(0.5, 1.5, size=N), RNG.uniform(0.5, 1.5, size=M)
+WHERE_X, WHERE_Y = np.array([1, 1, 0, 1, 1], bool), np.array([1, 0, 1, 1], bool)
+TIGHT = {"tolerance": 1e-12, "iterations": 5000}
+
+
+@functools.partial(jax.jit, static_argnames="iterations")
+def moved(
+    cost,
+    a=None,
+    b=None,
+    where_x=None,
+    where_y=None,
+    *,
+    epsilon=0.1,
+    tolerance=1e-12,
+    iterations=5000,
+):
+    return sinkhorn(
+        cost,
+        epsilon=epsilon,
+        a=a,
+        b=b,
+        where_x=where_x,
+        where_y=where_y,
+        tolerance=tolerance,
+        iterations=iterations,
+    )
+
+
+def by_definition(cost, a, b, epsilon):
+    """Plan by plain scalings of the kernel, and its regularised cost."""
+    a, b = a / a.sum(), b / b.sum()
+    kernel = np.exp(-cost / epsilon)
+    v = np.ones_like(b)
+    for _ in range(20000):
+        u = a / (kernel @ v)
+        v = b / (kernel.T @ u)
+    plan = u[:, None] * kernel * v
+    product = a[:, None] * b
+    entropy = np.sum(plan * np.log(np.where(plan > 0, plan / product, 1)))
+    return np.sum(plan * cost) + epsilon * entropy, plan
+
+
+@pytest.mark.parametrize("epsilon", [0.03, 1.0])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_plan_and_value_are_those_of_the_scalings(ragged, epsilon, double):
+    masks = (WHERE_X, WHERE_Y) if ragged else (None, None)
+    keep = (WHERE_X, WHERE_Y) if ragged else (np.ones(N, bool), np.ones(M, bool))
+    inside = keep[0][:, None] & keep[1]
+    bad = np.where(inside, COST, np.nan), np.where(keep[0], A, np.nan), np.where(keep[1], B, np.nan)
+    found = moved(*map(jnp.asarray, bad), *masks, epsilon=epsilon)
+    value, plan = by_definition(COST[np.ix_(*keep)], A[keep[0]], B[keep[1]], epsilon)
+    np.testing.assert_allclose(found.value, value, rtol=1e-9)
+    np.testing.assert_allclose(np.asarray(found.plan)[np.ix_(*keep)], plan, atol=1e-11)
+    assert not np.asarray(found.plan)[~inside].any()
+    np.testing.assert_allclose(found.cost, np.sum(plan * COST[np.ix_(*keep)]), rtol=1e-9)
+    assert found.error < 1e-11
+    assert 1 < found.iterations < 5000
+
+
+def total_of(name):
+    def total(cost, a, b, epsilon):
+        found = moved(cost, a, b, WHERE_X, WHERE_Y, epsilon=epsilon)
+        weights = jnp.sin(1 + jnp.arange(N * M)).reshape(N, M).astype(cost.dtype)
+        return {
+            "value": lambda: found.value,
+            "cost": lambda: found.cost,
+            "plan": lambda: jnp.sum(found.plan * weights),
+            "potentials": lambda: (
+                jnp.sum(jnp.where(WHERE_X, found.x, 0) ** 2) * 0 + jnp.sin(found.x[0] + found.y[2])
+            ),
+        }[name]()
+
+    return total
+
+
+@pytest.mark.parametrize("name", ["value", "cost", "plan", "potentials"])
+def test_all_can_be_differentiated(name, assert_slopes):
+    assert_slopes(total_of(name), COST, A, B, 0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["value", "plan"])
+def test_an_invalid_point_has_no_gradient_even_if_nan(name):
+    cost = np.float32(np.where(WHERE_X[:, None] & WHERE_Y, COST, np.nan))
+    a, b = np.float32(np.where(WHERE_X, A, np.nan)), np.float32(np.where(WHERE_Y, B, np.nan))
+    gradients = jax.jit(jax.grad(total_of(name), (0, 1, 2)))(cost, a, b, np.float32(0.5))
+    assert all(np.isfinite(g).all() for g in gradients)
+    assert not np.asarray(gradients[0])[~(WHERE_X[:, None] & WHERE_Y)].any()
+    assert not np.asarray(gradients[1])[~WHERE_X].any()
+    assert not np.asarray(gradients[2])[~WHERE_Y].any()
+    assert np.asarray(gradients[0])[WHERE_X[:, None] & WHERE_Y].all()
+
+
+def test_a_small_epsilon_gives_the_best_assignment():
+    """Scalings of the kernel would overflow here."""
+    cost = RNG.uniform(size=(N, N))
+    rows, columns = scipy.optimize.linear_sum_assignment(cost)
+    found = moved(np.float32(cost), epsilon=2e-3, tolerance=1e-3, iterations=20000)
+    np.testing.assert_allclose(found.cost, cost[rows, columns].mean(), rtol=1e-2)
+    np.testing.assert_array_equal(np.argmax(found.plan, axis=1), columns)
+
+
+def test_a_point_without_mass_is_as_good_as_absent(double):
+    a = np.where(WHERE_X, A, 0)
+    found, wanted = moved(COST, a, B), moved(COST, A, B, WHERE_X)
+    np.testing.assert_allclose(found.plan, wanted.plan, atol=1e-12)
+    np.testing.assert_allclose(found.value, wanted.value, rtol=1e-12)
+
+
+def test_forbidden_pairs_get_nothing(double):
+    forbidden = np.zeros((N, M), bool)
+    forbidden[0, :3] = forbidden[3, 1] = True
+    cost = np.where(forbidden, np.inf, COST)
+    found = moved(cost, A, np.array([1.0, 1.0, 1.0, 4.0]))
+    _, plan = by_definition(np.where(forbidden, 50, COST), A, np.array([1.0, 1.0, 1.0, 4.0]), 0.1)
+    np.testing.assert_allclose(found.plan, plan, atol=1e-10)
+    assert not np.asarray(found.plan)[forbidden].any()
+    assert np.isfinite(found.value)
+
+
+def test_where_nothing_is_allowed_the_error_says_so():
+    found = moved(np.full((N, M), np.inf, np.float32), iterations=20)
+    assert found.iterations == 20 or found.error > 0.1
+    assert np.isfinite(found.plan).all()
+
+
+def test_too_few_iterations_show_in_the_error():
+    found = moved(np.float32(COST), np.float32(A), np.float32(B), epsilon=0.01, iterations=2)
+    assert found.iterations == 2
+    plan = np.float64(found.plan)
+    wanted = (
+        np.abs(plan.sum(axis=1) - A / A.sum()).sum() + np.abs(plan.sum(axis=0) - B / B.sum()).sum()
+    )
+    assert wanted > 1e-3
+    np.testing.assert_allclose(found.error, wanted, rtol=1e-3)
+
+
+def test_without_a_valid_point_all_is_0():
+    def value(cost):
+        found = moved(cost, where_x=np.zeros(N, bool))
+        return found.value + found.cost, found
+
+    (total, found), gradient = jax.value_and_grad(value, has_aux=True)(np.float32(COST))
+    assert total == 0
+    assert found.error == 0
+    assert not found.plan.any()
+    assert not gradient.any()
+
+
+def test_nan_shows():
+    cost = np.float32(COST)
+    cost[1, 1] = np.nan
+    assert np.isnan(moved(cost, iterations=20).value)
+
+
+def test_leading_axes_are_problems_of_their_own():
+    costs = np.float32(np.stack([COST, 5 * COST, COST[::-1]]).reshape(3, 1, N, M))
+    masses = np.float32(np.stack([A, A, A[::-1]]).reshape(3, 1, N))
+    found = moved(costs, masses, epsilon=0.3, tolerance=1e-4)
+    for i in range(3):
+        alone = moved(costs[i, 0], masses[i, 0], epsilon=0.3, tolerance=1e-4)
+        np.testing.assert_allclose(found.value[i, 0], alone.value, rtol=1e-6)
+        assert found.iterations[i, 0] == alone.iterations
+        np.testing.assert_allclose(found.plan[i, 0], alone.plan, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epsilon": 0}, "epsilon must be positive"),
+        ({"epsilon": 1.0, "tolerance": -1}, "tolerance must be positive"),
+        ({"epsilon": 1.0, "iterations": 0}, "iterations must be at least 1, got 0"),
+        ({"epsilon": 1.0, "a": -np.ones(N)}, "a must hold finite masses that are not negative"),
+        ({"epsilon": 1.0, "b": np.full(M, np.nan)}, "b must hold finite masses"),
+    ],
+)
+def test_bad_input_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        sinkhorn(np.float32(COST), **options)
+
+
+@jax.jit
+def divergence(x, y, epsilon):
+    costs = squared_costs(x, y), squared_costs(x, x), squared_costs(y, y)
+    return sinkhorn_divergence(*costs, epsilon=epsilon, tolerance=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**31), log_epsilon=st.floats(-0.5, 1))
+def test_the_divergence_is_0_between_equals_and_not_negative(seed, log_epsilon):
+    x, y = np.random.default_rng(seed).normal(size=(2, N, 2)).astype(np.float32)
+    epsilon = np.float32(10**log_epsilon)
+    assert divergence(x, y, epsilon) > 0
+    np.testing.assert_allclose(divergence(x, x[::-1], epsilon), 0, atol=1e-4 * (1 + epsilon))
+
+
+def test_the_divergence_is_what_its_three_terms_are(double):
+    x, y = RNG.normal(size=(N, 2)), RNG.normal(size=(M, 2))
+    costs = [((p[:, None] - q) ** 2).sum(axis=-1) for p, q in ((x, y), (x, x), (y, y))]
+    found = sinkhorn_divergence(*costs, epsilon=1.0, a=A, b=B, **TIGHT)
+    masses = (A, B), (A, A), (B, B)
+    terms = [by_definition(c, *w, 1.0)[0] for c, w in zip(costs, masses, strict=True)]
+    np.testing.assert_allclose(found, terms[0] - (terms[1] + terms[2]) / 2, rtol=1e-8)
+
+
+def test_pot_agrees(double):
+    ot = pytest.importorskip("ot")
+    a, b = A / A.sum(), B / B.sum()
+    found = moved(COST, A, B, epsilon=0.1)
+    wanted = ot.sinkhorn(a, b, COST, 0.1, method="sinkhorn_log", stopThr=1e-12, numItermax=5000)
+    np.testing.assert_allclose(found.plan, wanted, atol=1e-9)
+    exact = ot.emd2(a, b, COST)
+    close = moved(COST, A, B, epsilon=1e-3, tolerance=1e-6, iterations=200000)
+    np.testing.assert_allclose(close.cost, exact, rtol=1e-2)
+
+
+def test_ott_agrees():
+    pytest.importorskip("ott")
+    from ott.geometry import geometry
+    from ott.problems.linear import linear_problem
+    from ott.solvers.linear import sinkhorn as ott_sinkhorn
+
+    a, b = np.float32(A / A.sum()), np.float32(B / B.sum())
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        problem = linear_problem.LinearProblem(
+            geometry.Geometry(cost_matrix=jnp.float32(COST), epsilon=0.1), a=a, b=b
+        )
+        wanted = ott_sinkhorn.Sinkhorn(threshold=1e-5)(problem)
+        found = moved(np.float32(COST), a, b, tolerance=1e-5)
+        np.testing.assert_allclose(found.plan, wanted.matrix, atol=1e-4)
+        np.testing.assert_allclose(found.value, wanted.reg_ot_cost, atol=1e-4)
