@@ -98,7 +98,7 @@ def ctw(
     dtype = accumulation_dtype(x, y)
     given = (len(x), len(y)) if lengths is None else lengths
     sizes = tuple(jnp.asarray(size).astype(int) for size in given)
-    each = tuple(np.asarray(n)[None] if isinstance(n, int | np.ndarray) else n[None] for n in given)
+    each_x, each_y = (np.asarray(n)[None] if isinstance(n, int | np.ndarray) else n[None] for n in given)
     x, y = (
         jnp.where(jnp.arange(len(z))[:, None] < size, jnp.asarray(z).astype(dtype), 0)
         for z, size in zip((x, y), sizes, strict=True)
@@ -110,11 +110,9 @@ def ctw(
         return rows, cca(*rows, components=components, ridge=ridge, where=path[:, 0] >= 0)
 
     def warp(path):
-        _, found = analyse(*constants, path)
-        sides = found.x.project(constants[0]), found.y.project(constants[1])
-        warping = dtw(
-            squared_costs(*sides)[None], lengths=None if lengths is None else each, band=band
-        )
+        _, found = analyse(fixed_x, fixed_y, path)
+        costs = squared_costs(found.x.project(fixed_x), found.y.project(fixed_y))
+        warping = dtw(costs[None], lengths=None if lengths is None else (each_x, each_y), band=band)
         return warping.path[0], warping.cost[0]
 
     def step(state):
@@ -126,8 +124,8 @@ def ctw(
         _, _, changed, made = state
         return changed & (made < iterations)
 
-    constants = jax.lax.stop_gradient((x, y))
-    start = _uniform(*sizes, len(x) + len(y) - 1)
+    fixed_x, fixed_y = jax.lax.stop_gradient((x, y))
+    start = _uniform(sizes[0], sizes[1], len(x) + len(y) - 1)
     state = start, jnp.zeros((), dtype), jnp.array(True), jnp.zeros((), jnp.int32)
     path, cost, _, made = jax.lax.while_loop(unfinished, step, state)
     (first, second), found = analyse(x, y, path)

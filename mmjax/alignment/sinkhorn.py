@@ -204,8 +204,8 @@ def _implicit_jvp(primals, tangents):
         columns = soft_minimum(cost.T - x[None], a, epsilon)
         return jnp.where(a > 0, rows, 0), jnp.where(b > 0, columns, 0)
 
-    def of_the_given(*given):
-        return improved(*given, x, y)
+    def of_the_given(cost, a, b, epsilon):
+        return improved(cost, a, b, epsilon, x, y)
 
     _, (rows, columns) = jax.jvp(of_the_given, tuple(given), tuple(tangents[:4]))
     cost, a, b, epsilon = given

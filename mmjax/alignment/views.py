@@ -67,6 +67,7 @@ class View:
         axis_name: AxisName | None = None,
     ) -> "View":
         """Standardise in the dtype of ``ridge``; invalid rows are blanked before anything else."""
+        valid = jnp.asarray(valid)
         rows = jnp.where(valid[:, None], x, 0).astype(ridge.dtype)
         count = _across(jnp.sum(valid, dtype=ridge.dtype), axis_name)
         origin = _middle(rows, valid, axis_name)
