@@ -21,7 +21,7 @@ from mmjax.training.design import Design, build_design
 CONFIG = flags.DEFINE_string("config", "configs/clip_vit_b16.py", "whose model")
 DEVICE = flags.DEFINE_string("device", "H100", "whose peak and links")
 UTILIZATION = flags.DEFINE_float("utilization", 0.4, "share of their peak that products reach")
-DEVICES = flags.DEFINE_list("devices", ["8", "64", "512", "4096"], "numbers of devices")
+COUNTS = flags.DEFINE_list("device_counts", ["8", "64", "512", "4096"], "numbers of devices")
 AT_ONCE = flags.DEFINE_integer("rows_at_once", 4096, "rows that a device embeds at the same time")
 BATCHES = flags.DEFINE_list("batches", ["32768", "262144", "1048576"], "rows over all devices")
 
@@ -265,7 +265,7 @@ def main() -> None:
     )
     print(HEAD)
     for batch in map(int, BATCHES.value):
-        for count in map(int, DEVICES.value):
+        for count in map(int, COUNTS.value):
             line = forecast(
                 design,
                 batch,

@@ -18,6 +18,7 @@ ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
 SlurmdPort={node}
+FirstJobId={job}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
@@ -57,6 +58,7 @@ def slurm_cluster(folder):
             host=socket.gethostname().partition(".")[0],
             controller=free_port(),
             node=free_port(),
+            job=free_port(),  # JAX makes its port of the job's number: clusters must not share one
             user=getpass.getuser(),
             folder=folder,
         )

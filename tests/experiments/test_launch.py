@@ -190,7 +190,8 @@ def test_slurm_requeues_a_run_that_goes_on_with_the_same_numbers(
             wait_for(lambda: int(state()["Restarts"]) == times, log)
             wait_for(lambda: state()["JobState"] == "PENDING", log)
             before = steps_done(workdir)
-            slurm("scontrol", "update", f"JobId={job}", "StartTime=now")  # else in two minutes
+            # Else in two minutes; at once, slurmd would still refuse what it has just ended.
+            slurm("scontrol", "update", f"JobId={job}", "StartTime=now+10")
             return before
 
         job = slurm(

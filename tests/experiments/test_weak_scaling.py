@@ -105,7 +105,13 @@ def test_efficiency_is_the_share_of_the_towers():
 
 def test_the_command_prints_a_row_for_each_batch_and_number_of_devices():
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.weak_scaling", "--devices=8,4096", "--device=TPU-v5p"],
+        [
+            sys.executable,
+            "-m",
+            "experiments.weak_scaling",
+            "--device_counts=8,4096",
+            "--device=TPU-v5p",
+        ],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
