@@ -116,6 +116,32 @@ def test_pretraining_on_icons_trains_saves_and_resumes(tmp_path):
     assert 0 <= report["accuracy"] <= 1
 
 
+def test_operators_capture_what_their_form_allows(tmp_path):
+    report, _ = execute(
+        "02_fusion",
+        """{
+            "captured": captured,
+            "limits": limits,
+            "bits": bits,
+            "survives": survives,
+        }""",
+        tmp_path,
+        MMJAX_NOTEBOOK_SMALL="1",
+    )
+    captured, bits, survives = (report[key] for key in ("captured", "bits", "survives"))
+    for task, limit in report["limits"].items():
+        assert captured["additive"][task] < limit + 0.03, task
+        for operator in ("multiplicative", "low_rank", "gated"):
+            assert captured[operator][task] > 0.95, (operator, task)
+    for operator, told in bits.items():
+        multiplies = operator in ("multiplicative", "low_rank", "gated")
+        np.testing.assert_allclose(told["xor"], multiplies, atol=0.05, err_msg=operator)
+    cases = list(survives.values())
+    for found, truth in zip(cases[::2], cases[1::2], strict=True):
+        for gate, wanted in truth.items():
+            np.testing.assert_allclose(found[gate], wanted, atol=0.1, err_msg=gate)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_committed_without_outputs_and_with_a_badge(path):
     notebook = read(path)

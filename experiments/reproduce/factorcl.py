@@ -1,4 +1,4 @@
-"""FactorCL on factors that are known: linear probe and Table 1, ours beside the paper's.
+r"""FactorCL on factors that are known: linear probe and Table 1, ours beside the paper's.
 
 On two cores about 20 minutes; then the probe alone; then critics and estimators of the published
 size, for an accelerator::
@@ -9,10 +9,10 @@ size, for an accelerator::
         --table_hidden=512,512 --table_steps=7500
 
 Data and recipe are those of the released experiment (Liang et al. 2023, arXiv:2306.05268): 30,000
-examples with 10 shared and 6 + 6 unique factors of variance 1/2, mixed by U(0, 1) into 100 features;
-encoders with 3 x 512 hidden units, batches of 256, Adam at 1e-4, 10 epochs (SimCLR: 20), a logistic
-probe. Departures: separable critics unless asked for, critics of upper bounds that learn faster than
-the encoders, upper bounds that are weighted, and those of :class:`mmjax.fission.FactorCL`.
+examples with 10 shared and 6 + 6 unique factors of variance 1/2, mixed by U(0, 1) into 100
+features; encoders with 3 x 512 hidden units, batches of 256, Adam at 1e-4, 10 epochs (SimCLR: 20),
+a logistic probe. Departures: separable critics unless asked for, critics of upper bounds that learn
+faster than the encoders, weighted upper bounds, and those of :class:`mmjax.fission.FactorCL`.
 """
 
 import functools
@@ -165,12 +165,15 @@ def train_simclr(data: Rows) -> Callable[[Rows], Rows]:
         Perceptron(widths, FEATURES) for widths in (_widths(HIDDEN), (FEATURES, FEATURES))
     )
 
-    def embed(params: Any, name: str, rows: Rows) -> Any:
-        return encoder.apply(params[name], rows[name])
+    embed_rows: Any = encoder.apply
+    project: Any = projector.apply
+
+    def embed(params: Any, name: str, rows: Rows) -> jax.Array:
+        return embed_rows(params[name], rows[name])
 
     def loss(params: Any, batch: Rows, key: jax.Array) -> jax.Array:
         x, y = (
-            unit_length(projector.apply(params[f"project {name}"], embed(params, name, batch)))
+            unit_length(project(params[f"project {name}"], embed(params, name, batch)))
             for name in NAMES
         )
         return jnp.mean(nt_xent(x, y, temperature=0.07))
@@ -270,7 +273,7 @@ def _steps(data: Rows, epochs: int) -> int:
 def main(_: list[str]) -> None:
     """Do what the flags say."""
     made = shared_and_unique_factors(ROWS.value, seed=SEED.value)
-    everything = {name: jnp.asarray(x) for name, x in (made.modalities | made.labels).items()}
+    everything = {name: jnp.asarray(x) for name, x in {**made.modalities, **made.labels}.items()}
     factors = {name: jnp.asarray(x) for name, x in made.factors.items()}
     parts = slice(0, ROWS.value * 4 // 5), slice(ROWS.value * 4 // 5, None)
     data, factor_parts = (

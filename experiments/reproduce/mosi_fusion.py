@@ -33,11 +33,6 @@ import optax
 from absl import app, flags
 
 from mmjax import fusion
-from mmjax.fusion.attention import ModalityAttention
-from mmjax.fusion.bottleneck import BottleneckFusion
-from mmjax.fusion.cross_modal import CrossModalTransformer
-from mmjax.fusion.depth import DepthFusion
-from mmjax.fusion.resampler import LatentResampler
 
 OPERATORS_FLAG = flags.DEFINE_list("operators", None, "operators to train, all if not set")
 SEEDS = flags.DEFINE_integer("seeds", 10, "runs of each, trained at once", lower_bound=2)
@@ -90,12 +85,12 @@ OPERATORS: Mapping[str, Callable[[], nn.Module]] = {
     "gated": lambda: fusion.Gated(WIDTH),
     "film": lambda: fusion.FiLM(WIDTH, content="text"),
     "nl_gate": lambda: fusion.NLGate(WIDTH, content="text"),
-    "attention": lambda: ModalityAttention(WIDTH),
-    "cross_modal": _transformer(CrossModalTransformer, depth=1, self_depth=1),
-    "bottleneck": _transformer(BottleneckFusion, depth=2, fusion_depth=0),
-    "resampler": _transformer(LatentResampler, latents=4),
-    "intermediate": _transformer(DepthFusion, depth=2, fusion_depth=1),
-    "progressive": _transformer(DepthFusion, depth=2, fusion_depth=1, rounds=2),
+    "attention": lambda: fusion.ModalityAttention(WIDTH),
+    "cross_modal": _transformer(fusion.CrossModalTransformer, depth=1, self_depth=1),
+    "bottleneck": _transformer(fusion.BottleneckFusion, depth=2, fusion_depth=0),
+    "resampler": _transformer(fusion.LatentResampler, latents=4),
+    "intermediate": _transformer(fusion.DepthFusion, depth=2, fusion_depth=1),
+    "progressive": _transformer(fusion.DepthFusion, depth=2, fusion_depth=1, rounds=2),
 }
 
 

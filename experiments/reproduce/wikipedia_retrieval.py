@@ -14,8 +14,8 @@ split and measure (mean average precision) these are.
 - Semantic matching: logistic regression from each modality to the categories, then the normalised
   correlation of the posteriors.
 
-What there is to choose is chosen on a fifth of the training set: components and ridge by the mean of
-both directions, the decay of each classifier's weights by its cross-entropy. Then all of the
+What there is to choose is chosen on a fifth of the training set: components and ridge by the mean
+of both directions, the decay of each classifier's weights by its cross-entropy. Then all of the
 training set is used. The paper does not say what it regularised.
 """
 

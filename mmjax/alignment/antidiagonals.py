@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mmjax.alignment.arithmetic import far
 from mmjax.arrays import Array, accumulation_dtype, checked
 
 Lengths = tuple[Int[Array, "n"], Int[Array, "n"]]
@@ -22,23 +23,6 @@ class Table(NamedTuple):
     diagonals: Float[jax.Array, "k n t"]  # entry (k, row, i) is cell (i, k - i); far if forbidden
     last: Int[jax.Array, "n 2"]  # the cell that a path ends in
     empty: Bool[jax.Array, "n"]  # both sequences have length 0
-
-
-def far(dtype: np.dtype) -> float:
-    """Cost that stands for an unreachable cell: sums of it and quotients by it stay finite.
-
-    Args:
-        dtype: of the table.
-
-    Returns:
-        The root of the largest number, some 1e19 in float32; what costs half of it is unreachable.
-
-    Source: no paper; an infinity would make NaN of a difference.
-
-    >>> print(f"{far(np.dtype(np.float32)):.0e}")
-    2e+19
-    """
-    return float(np.sqrt(jnp.finfo(dtype).max))
 
 
 @checked

@@ -1,9 +1,10 @@
-"""Products that keep their digits, and quotients that make no NaN."""
+"""Products that keep their digits, quotients that make no NaN, and an infinity that is finite."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 # A single pass of an accelerator would lose 2**-8 of a product, and then of a difference of them.
@@ -42,3 +43,20 @@ def root_or_0(values: Float[jax.Array, "*n"]) -> Float[jax.Array, "*n"]:
     [2. 0.]
     """
     return jnp.where(values > 0, jnp.sqrt(jnp.where(values > 0, values, 1)), 0)
+
+
+def far(dtype: np.dtype) -> float:
+    """Cost that stands for infinity: sums of it and quotients by it stay finite.
+
+    Args:
+        dtype: of the costs.
+
+    Returns:
+        The root of the largest number, some 1e19 in float32.
+
+    Source: no paper; an infinity would make NaN of a difference.
+
+    >>> print(f"{far(np.dtype(np.float32)):.0e}")
+    2e+19
+    """
+    return float(np.sqrt(jnp.finfo(dtype).max))

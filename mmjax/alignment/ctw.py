@@ -70,11 +70,11 @@ def ctw(
         iterations: bound on their number, at least 1.
 
     Returns:
-        Projections, path and what they reach, float32 or wider. Each half of an iteration lowers
-        the objective, and the end is a local optimum. Gradients are those of the last analysis
-        with its path as a constant. Where no path is possible (a sequence is empty, the lengths
-        differ by more than the band) correlations are 0 and the distance is ``inf``, or 0 for two
-        empty sequences.
+        Projections, path and what they reach, float32 or wider. The end is a fixed point of both
+        halves, no global optimum, unless ``iterations`` ran out. Gradients are those of the last
+        analysis with its path as a constant. Where no path is possible (a sequence is empty, the
+        lengths differ by more than the band) correlations are 0 and the distance is ``inf``, or 0
+        for two empty sequences.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
@@ -82,7 +82,7 @@ def ctw(
             ``ridge`` is negative or not finite, or as :func:`mmjax.alignment.dtw` for lengths and
             band.
 
-    Source: Zhou and De la Torre 2009, NeurIPS, Canonical time warping, eq. 6 and algorithm 1. It
+    Source: Zhou and De la Torre 2009, NeurIPS, Canonical time warping, sec. 4. It
     starts from the alignment of uniform speed instead of from projections that are the identity, so
     that the sequences may have different features; the ridge is ours.
 

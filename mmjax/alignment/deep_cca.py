@@ -88,12 +88,13 @@ def dgcca_loss(
 ) -> Float[jax.Array, ""]:
     r"""What the best shared representation of all views leaves unexplained in the whole batch.
 
-    .. math:: \ell = \min_{G, U} \sum_j \lVert K_j (G - X_j U_j) \rVert_F^2 + \text{ridge}
+    .. math:: \ell = \min_{G, U} \sum_j \lVert K_j (G - X_j U_j) \rVert_F^2
               = J \Big( k - \sum_{i \le k} \lambda_i(B^\top B) \Big)
 
-    with :math:`G^\top K G = J I` as in :func:`mmjax.alignment.gcca`, whose agreements the
-    :math:`\lambda_i` are. The matrix is one of features by features of all views, and no derivative
-    of a single eigenvector is taken: gradients are finite and right where agreements tie.
+    without a ridge, with :math:`G^\top K G = J I` as in :func:`mmjax.alignment.gcca`, whose
+    agreements the :math:`\lambda_i` are. The matrix is one of features by features of all views,
+    and no derivative of a single eigenvector is taken: gradients are finite and right where
+    agreements tie.
 
     Args:
         views: per name, rows as an encoder made them; rows of the same index are one example.
@@ -113,7 +114,7 @@ def dgcca_loss(
         ValueError: for fewer than two views, names that ``where`` does not share, ``components``
             out of range, or a Python or NumPy ``ridge`` that is negative or not finite.
 
-    Source: Benton et al. 2017, arXiv:1702.02519, eq. 1 and appendix A; missing rows as in
+    Source: Benton et al. 2017, arXiv:1702.02519, sec. 3 and its supplement; missing rows as in
     :func:`mmjax.alignment.gcca`.
 
     >>> x = jnp.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])

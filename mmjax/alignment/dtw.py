@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from mmjax.alignment.antidiagonals import Lengths, Table, far, table_of
+from mmjax.alignment.antidiagonals import Lengths, Table, table_of
+from mmjax.alignment.arithmetic import far
 from mmjax.arrays import Array, checked
 
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from mmjax.alignment.arithmetic import exact_einsum, reciprocal_or_0
-from mmjax.alignment.marginals import allowed_costs, masses
+from mmjax.alignment.arithmetic import exact_einsum, far, reciprocal_or_0
+from mmjax.alignment.marginals import allowed_costs, is_blocked, masses
 from mmjax.alignment.potentials import iterate, marginal_error, plan_of
 from mmjax.arrays import Array, Scalar, accumulation_dtype, as_scalar, checked
 
@@ -85,8 +85,8 @@ def gromov_wasserstein(
         ValueError: if a Python or NumPy ``epsilon`` or ``tolerance`` is not positive and finite,
             NumPy masses are negative or not finite, or ``iterations`` is below 1.
 
-    Source: Peyré et al. 2016, ICML, Gromov-Wasserstein averaging, eq. 8 and proposition 2, with
-    the entropy relative to the product of the masses, which changes no plan.
+    Source: Peyré et al. 2016, ICML, Gromov-Wasserstein averaging, secs. 2 and 3, with the
+    entropy relative to the product of the masses, which changes no plan.
 
     >>> line = jnp.array([0.0, 1.0, 3.0])
     >>> distances = jnp.abs(line[:, None] - line[None])
@@ -156,8 +156,8 @@ def fused_gromov_wasserstein(
         ValueError: as :func:`gromov_wasserstein`, and if a Python or NumPy ``weight`` is not in
             [0, 1].
 
-    Source: Vayer et al. 2019, arXiv:1805.09114, eq. 2 with q = 1 for the costs between the spaces
-    and 2 within; solved as in Peyré et al. 2016.
+    Source: Vayer et al. 2019, arXiv:1805.09114, sec. 2, with costs between the spaces as they are
+    given and squared differences within; solved as in Peyré et al. 2016.
 
     >>> near = jnp.array([[0.0, 1.0], [1.0, 0.0]])
     >>> found = fused_gromov_wasserstein(near, near, near, weight=0.5, epsilon=0.05)
@@ -203,13 +203,14 @@ def _match(cost, cost_x, cost_y, a, b, start, *, weight, epsilon, tolerance, mos
     def step(state):
         plan, _, y, _, made = state
         linear = jax.grad(_energy)(plan, *constants)
+        linear = jnp.where(constants[0] >= far(cost.dtype), far(cost.dtype), linear)
         x, y, _ = iterate(linear, fixed_a, fixed_b, fixed_epsilon, tolerance, y, most=SINKHORN)
         better = plan_of(linear, fixed_a, fixed_b, fixed_epsilon, x, y)
         return better, x, y, jnp.sum(jnp.abs(better - plan)), made + 1
 
     def unfinished(state):
         *_, change, made = state
-        return (made < most) & ~(change <= tolerance)  # NaN goes on, to the bound
+        return (made < most) & (change > tolerance)
 
     never = jnp.full((), jnp.finfo(a.dtype).max)
     state = start, jnp.zeros_like(a), jnp.zeros_like(b), never, jnp.zeros((), jnp.int32)
@@ -221,8 +222,9 @@ def _match(cost, cost_x, cost_y, a, b, start, *, weight, epsilon, tolerance, mos
     worth = jnp.sum((a - fixed_a) * x) + jnp.sum((b - fixed_b) * y)
     energy = _energy(plan, *costs)
     value = energy + epsilon * divergence + worth
-    error = marginal_error(plan, fixed_a, fixed_b)
-    return Matching(value, plan, jax.lax.stop_gradient(energy), change, error, made)
+    blocked = is_blocked(constants[0], plan)
+    value, spent = (jnp.where(blocked, jnp.inf, z) for z in (value, jax.lax.stop_gradient(energy)))
+    return Matching(value, plan, spent, change, marginal_error(plan, fixed_a, fixed_b), made)
 
 
 def _energy(plan, cost, cost_x, cost_y, weight) -> Float[jax.Array, ""]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from mmjax.alignment.arithmetic import far
 from mmjax.arrays import Array
 
 
@@ -69,7 +70,25 @@ def allowed_costs(
     >>> print(allowed_costs(jnp.array([[2.0], [jnp.nan]]), a, b)[:, 0])
     [2. 0.]
     """
-    limit = float(np.sqrt(jnp.finfo(a.dtype).max))
     present = (a > 0)[..., :, None] & (b > 0)[..., None, :]
     cost = jnp.where(present, jnp.asarray(cost).astype(a.dtype), 0)
-    return jnp.where(cost >= limit, limit, cost)
+    return jnp.where(cost >= far(a.dtype), far(a.dtype), cost)
+
+
+def is_blocked(cost: Float[jax.Array, "n m"], plan: Float[jax.Array, "n m"]) -> Bool[jax.Array, ""]:
+    """Whether a plan had to use a pair that is forbidden.
+
+    Args:
+        cost: from :func:`allowed_costs`.
+        plan: mass that goes from each row to each column.
+
+    Returns:
+        One mark.
+
+    Source: no paper.
+
+    >>> cost = allowed_costs(jnp.array([[jnp.inf]]), jnp.ones(1), jnp.ones(1))
+    >>> print(is_blocked(cost, jnp.ones((1, 1))))
+    True
+    """
+    return jnp.any((cost >= far(cost.dtype)) & (plan > 0))

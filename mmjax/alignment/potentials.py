@@ -47,7 +47,7 @@ def iterate(
 
     def unfinished(state):
         *_, error, made = state
-        return (made < most) & ~(error <= tolerance)  # NaN goes on, to the bound
+        return (made < most) & (error > tolerance)  # of NaN too there is no improving
 
     first = soft_minimum(cost - start[None], b, epsilon)
     state = first, start, jnp.full((), jnp.finfo(cost.dtype).max), jnp.zeros((), jnp.int32)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from mmjax.alignment.arithmetic import exact_einsum, reciprocal_or_0
-from mmjax.alignment.marginals import allowed_costs, masses
+from mmjax.alignment.marginals import allowed_costs, is_blocked, masses
 from mmjax.alignment.potentials import iterate, marginal_error, plan_of, soft_minimum
 from mmjax.arrays import Array, Scalar, accumulation_dtype, as_scalar, checked
 
@@ -80,7 +80,8 @@ def sinkhorn(
 
     Returns:
         Value and cost in the unit of the costs, plan and error as shares of the mass, float32 or
-        wider. Where one side has no valid point all is 0. Where forbidden pairs leave no plan,
+        wider. Where one side has no valid point all is 0. Where all partners of a point are
+        forbidden, value and cost are ``inf``; where what is allowed leaves no plan otherwise,
         ``error`` stays large. NaN gives NaN.
 
     Raises:
@@ -89,8 +90,8 @@ def sinkhorn(
             NumPy masses are negative or not finite, or ``iterations`` is below 1.
 
     Source: Cuturi 2013, arXiv:1306.0895; in logarithms, with the entropy relative to the product of
-    the masses: Feydy et al. 2019, arXiv:1810.08278, eqs. 1 to 9; implicit gradients: Cuturi et al.
-    2020, arXiv:2002.03229, sec. 3.
+    the masses: Feydy et al. 2019, arXiv:1810.08278, secs. 1 and 3; implicit gradients: Cuturi et
+    al. 2020, arXiv:2002.03229.
 
     >>> transport = sinkhorn(jnp.array([[0.0, 1.0], [1.0, 0.0]]), epsilon=0.1)
     >>> print(f"{transport.cost:.4f} {transport.plan[0, 0]:.4f}")
@@ -155,7 +156,7 @@ def sinkhorn_divergence(
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
         ValueError: as :func:`sinkhorn`.
 
-    Source: Genevay et al. 2018, arXiv:1706.00292, definition 1; Feydy et al. 2019,
+    Source: Genevay et al. 2018, arXiv:1706.00292, sec. 3; Feydy et al. 2019,
     arXiv:1810.08278, eq. 3.
 
     >>> cost = jnp.array([[0.0, 1.0], [1.0, 0.0]])
@@ -177,7 +178,9 @@ def _transport(cost, a, b, *, epsilon, tolerance, most) -> Transport:
     value = _envelope(cost, a, b, epsilon, x, y)
     x, y = _implicit(cost, a, b, epsilon, x, y)
     plan = plan_of(cost, a, b, epsilon, x, y)
-    return Transport(value, plan, jnp.sum(plan * cost), x, y, marginal_error(plan, a, b), made)
+    blocked = is_blocked(cost, plan)
+    value, spent = (jnp.where(blocked, jnp.inf, z) for z in (value, jnp.sum(plan * cost)))
+    return Transport(value, plan, spent, x, y, marginal_error(plan, a, b), made)
 
 
 def _envelope(cost, a, b, epsilon, x, y) -> Float[jax.Array, ""]:

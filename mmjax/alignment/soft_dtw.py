@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from mmjax.alignment.antidiagonals import Lengths, far, table_of
+from mmjax.alignment.antidiagonals import Lengths, table_of
+from mmjax.alignment.arithmetic import far
 from mmjax.arrays import Array, Scalar, accumulation_dtype, as_scalar, checked
 
 
@@ -51,8 +52,8 @@ def soft_dtw(
             or narrower than the difference of two whole axes, an axis is empty, or NumPy lengths do
             not fit the axes.
 
-    Source: Cuturi and Blondel 2017, arXiv:1703.01541, eq. 1 and algorithms 1 and 2, by
-    antidiagonals instead of by cells.
+    Source: Cuturi and Blondel 2017, arXiv:1703.01541, algorithms 1 and 2, by antidiagonals instead
+    of by cells.
 
     >>> cost = jnp.array([[[0.0, 1.0], [1.0, 0.0]]])
     >>> print(f"{soft_dtw(cost, gamma=0.01)[0]:.4f} {soft_dtw(cost, gamma=1.0)[0]:.4f}")
@@ -98,7 +99,7 @@ def soft_dtw_divergence(
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
         ValueError: as :func:`soft_dtw`.
 
-    Source: Blondel et al. 2021, arXiv:2010.08354, eq. 9.
+    Source: Blondel et al. 2021, arXiv:2010.08354, sec. 3.
 
     >>> x = jnp.array([[[0.0, 1.0], [1.0, 0.0]]])
     >>> print(f"{soft_dtw_divergence(x, x, x, gamma=1.0)[0]:.4f}")

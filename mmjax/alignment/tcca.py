@@ -72,7 +72,7 @@ def tcca(
             ``iterations`` out of range, or a Python or NumPy ``ridge`` that is negative or not
             finite.
 
-    Source: Luo et al. 2015, arXiv:1502.02330, eqs. 4.8 to 4.11; unbiased covariances.
+    Source: Luo et al. 2015, arXiv:1502.02330, sec. 4; unbiased covariances.
 
     >>> x = jnp.array([[0.0], [1.0], [5.0]])
     >>> found = tcca({"a": x, "b": -x}, components=1)

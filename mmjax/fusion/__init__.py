@@ -6,8 +6,12 @@ to masks. Masking a modality equals deleting it: the same operator without its p
 """
 
 from mmjax.fusion.additive import Additive, additive_fusion
+from mmjax.fusion.attention import ModalityAttention, modality_attention
 from mmjax.fusion.bilinear import Bilinear, bilinear_fusion, pairs_of
+from mmjax.fusion.bottleneck import BottleneckFusion, mean_of_present
 from mmjax.fusion.concatenation import Concatenation, concatenate, concatenation_fusion
+from mmjax.fusion.cross_modal import CrossModalTransformer
+from mmjax.fusion.depth import DepthFusion
 from mmjax.fusion.film import FiLM, film_fusion
 from mmjax.fusion.gated import Gated, gated_fusion
 from mmjax.fusion.late import (
@@ -22,6 +26,10 @@ from mmjax.fusion.multiplicative import Multiplicative, multiplicative_fusion
 from mmjax.fusion.mutan import MUTAN, mutan_fusion
 from mmjax.fusion.nl_gate import NLGate, nl_gate_fusion, non_local_gate
 from mmjax.fusion.polynomial import Polynomial, polynomial_fusion
+from mmjax.fusion.population import train_population
+from mmjax.fusion.resampler import LatentResampler
+from mmjax.fusion.search import Architecture, Space, evolve
+from mmjax.fusion.supernet import Supernet
 from mmjax.fusion.tensor import TensorFusion, outer_product, tensor_fusion
 
 #: Operators on one row per modality and example. Each is built with ``features``, film and nl_gate
@@ -40,33 +48,55 @@ FUSIONS = {
     "gated": Gated,
     "film": FiLM,
     "nl_gate": NLGate,
+    "attention": ModalityAttention,
+}
+
+#: Operators on one sequence per modality and example, built with ``features`` and ``heads``. They
+#: give one row per example, the resampler several.
+SEQUENCE_FUSIONS = {
+    "cross_modal": CrossModalTransformer,
+    "bottleneck": BottleneckFusion,
+    "resampler": LatentResampler,
+    "depth": DepthFusion,
 }
 
 __all__ = [
     "FUSIONS",
     "MLB",
     "MUTAN",
+    "SEQUENCE_FUSIONS",
     "Additive",
+    "Architecture",
     "Bilinear",
+    "BottleneckFusion",
     "Concatenation",
+    "CrossModalTransformer",
+    "DepthFusion",
     "FiLM",
     "Gated",
     "LateFusion",
+    "LatentResampler",
     "LowRankFusion",
+    "ModalityAttention",
     "Multiplicative",
     "NLGate",
     "Polynomial",
+    "Space",
+    "Supernet",
     "TensorFusion",
     "additive_fusion",
     "bilinear_fusion",
     "concatenate",
     "concatenation_fusion",
+    "evolve",
     "film_fusion",
     "gated_fusion",
     "low_rank_fusion",
     "max_of_posteriors",
     "mean_of_posteriors",
+    "mean_of_present",
     "mlb_fusion",
+    "modality_attention",
     "multiplicative_fusion",
     "mutan_fusion",
     "nl_gate_fusion",
@@ -76,4 +106,5 @@ __all__ = [
     "polynomial_fusion",
     "product_of_posteriors",
     "tensor_fusion",
+    "train_population",
 ]

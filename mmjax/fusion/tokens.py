@@ -62,6 +62,8 @@ def mean_token(x: Float[Array, "n t d"], where: Bool[Array, "n t"]) -> Float[jax
     Returns:
         One row per example, in the dtype of ``x``; the sum is float32 or wider.
 
+    Source: no paper; an average over the tokens that there are.
+
     >>> mean_token(jnp.arange(6.0).reshape(1, 3, 2), jnp.array([[True, True, False]])).tolist()
     [[1.0, 2.0]]
     """
@@ -82,6 +84,9 @@ def last_token(x: Float[Array, "n t d"], where: Bool[Array, "n t"]) -> Float[jax
 
     Returns:
         One row per example.
+
+    Source: Tsai et al. 2019, arXiv:1906.00295, sec. 3.3 (the last element of a sequence), where no
+    sequence is padded.
 
     >>> last_token(jnp.arange(6.0).reshape(1, 3, 2), jnp.array([[True, True, False]])).tolist()
     [[2.0, 3.0]]

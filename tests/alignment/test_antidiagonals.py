@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.alignment.antidiagonals import far, skew, table_of, unskew
+from mmjax.alignment.antidiagonals import skew, table_of, unskew
+from mmjax.alignment.arithmetic import far
 
 CELLS = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5)
 

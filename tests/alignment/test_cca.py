@@ -50,7 +50,7 @@ def by_definition(x, y, ridge):
 def assert_alike(found, wanted, **tolerance):
     """Columns are known up to their sign."""
     signs = np.sign(np.sum(np.asarray(found) * wanted, axis=0))
-    np.testing.assert_allclose(found * signs, wanted, **tolerance)
+    np.testing.assert_allclose(np.asarray(found) * signs, wanted, **tolerance)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.5])

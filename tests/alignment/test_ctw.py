@@ -87,9 +87,6 @@ def test_a_repeated_curve_in_other_coordinates_is_followed(double):
     i, j = np.asarray(found.path[: found.steps]).T
     assert np.mean(np.abs(i - ORDER[j])) < 0.5
     assert found.correlations[0] > 0.99
-    # More iterations never make it worse.
-    distances = [fitted(X, Y, components=2, iterations=k).distance for k in (1, 2, 50)]
-    assert distances[0] >= distances[1] >= distances[2]
 
 
 def test_the_last_analysis_can_be_differentiated(assert_slopes):

@@ -127,6 +127,12 @@ def nl_gate(p, x):
     return query.ravel()
 
 
+def attention(p, x):
+    hidden = {m: np.tanh(x[m] @ p[f"score_{m}"] + p[f"score_bias_{m}"]) for m in x}
+    weights = softmax(np.array([hidden[m] @ p["score"] for m in x]))
+    return weights @ np.array([x[m] @ p[f"value_{m}"] + p[f"value_bias_{m}"] for m in x])
+
+
 # By the name in FUSIONS, and what sets it apart: its fields, and its definition.
 CASES = {
     "additive": ({}, additive),
@@ -146,6 +152,7 @@ CASES = {
     "gated, one": ({"content": ("text",)}, functools.partial(gated, content=("text",))),
     "film": ({"content": "text"}, film),
     "nl_gate": ({"content": "text", "tokens": 2}, nl_gate),
+    "attention": ({"hidden": 5}, attention),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
