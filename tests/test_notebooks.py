@@ -142,6 +142,33 @@ def test_operators_capture_what_their_form_allows(tmp_path):
             np.testing.assert_allclose(found[gate], wanted, atol=0.1, err_msg=gate)
 
 
+def test_embeddings_know_what_they_were_trained_to_know(tmp_path):
+    report, _ = execute(
+        "03_fission",
+        """{
+            "error": float(abs(found[: len(gates)] - truth).max()),
+            "knowledge": knowledge,
+            "measured": measured.tolist(),
+            "off": (abs(corrected) / spread).tolist(),
+        }""",
+        tmp_path,
+        MMJAX_NOTEBOOK_SMALL="1",
+    )
+    assert report["error"] < 1e-5
+    (redundancy, *unique, synergy), others = range(4), report["knowledge"]
+    truth, contrastive, shared, own = others.values()
+    assert [row.index(1) for row in truth.values()] == [redundancy, *unique, synergy]
+    for embeddings in (contrastive, shared):
+        assert embeddings["shared"][redundancy] > 0.3
+        for label in list(truth)[1:]:
+            assert sum(embeddings[label]) < 0.3, label
+    for label, part in zip(list(truth)[1:], [*unique, synergy], strict=True):
+        assert own[label][part] > 0.3, label
+        assert sum(own[label]) - own[label][part] < 0.1, label
+    assert report["measured"][0] > 3 * report["measured"][-1] > 0
+    assert max(report["off"]) < 4
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_committed_without_outputs_and_with_a_badge(path):
     notebook = read(path)

@@ -6,7 +6,7 @@
 
 Value and gradient of soft-DTW with respect to both sets of sequences, squared Euclidean costs
 included, and entropic transport of a table of costs to the same error of the marginals. Compiling
-is timed apart: it is the first call less the median. All take turns, round after round, so that a
+is timed apart: it is the first call less the median. All take turns, turn after turn, so that a
 busy machine hurts all of them alike. Libraries that are not installed (ott-jax, pysdtw, tslearn
 with torch, POT) are left out; those that run answer the same question, which the column ``differs``
 shows: the relative difference of their value from ours. Nothing is asserted.
@@ -32,13 +32,13 @@ from absl import app, flags
 from mmjax.alignment import sinkhorn, soft_dtw, squared_costs
 from mmjax.atomic import replacing
 
-ROUNDS = flags.DEFINE_integer("rounds", 9, "timed runs of each", lower_bound=1)
-BATCH = flags.DEFINE_integer("batch", 64, "pairs of sequences", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", 128, "steps of a sequence", lower_bound=1)
-FEATURES = flags.DEFINE_integer("features", 8, "features of a step or point", lower_bound=1)
+TURNS = flags.DEFINE_integer("turns", 9, "timed runs of each", lower_bound=1)
+PAIRS = flags.DEFINE_integer("pairs", 64, "pairs of sequences", lower_bound=1)
+LENGTH = flags.DEFINE_integer("sequence_length", 128, "steps of a sequence", lower_bound=1)
+DIMENSIONS = flags.DEFINE_integer("dimensions", 8, "features of a step or point", lower_bound=1)
 POINTS = flags.DEFINE_integer("points", 512, "points of a cloud", lower_bound=1)
 EPSILON = flags.DEFINE_float("epsilon", 0.05, "of transport, times the mean cost", lower_bound=1e-6)
-JSON = flags.DEFINE_string("json", None, "also write everything to this file")
+REPORT = flags.DEFINE_string("report", None, "also write everything to this file, in JSON")
 
 GAMMA = 1.0
 ERROR = 1e-3  # of the marginals, at which transport stops
@@ -192,6 +192,7 @@ def table_of(rows: list[dict[str, Any]]) -> str:
 
 def main(_: list[str]) -> None:
     """Measure and print both tables."""
+    jax.config.update("jax_enable_compilation_cache", False)  # compiling is timed
     told: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "device": f"{jax.devices()[0].platform}, {os.cpu_count()} cores, {platform.machine()}",
@@ -200,18 +201,18 @@ def main(_: list[str]) -> None:
     for name, fact in told.items():
         print(f"{name}: {fact}")
     contests = {
-        f"soft-DTW, value and gradient, {BATCH.value} x {STEPS.value} x {STEPS.value}": (
-            lambda: soft_dtw_entrants(BATCH.value, STEPS.value, FEATURES.value)
+        f"soft-DTW, value and gradient, {PAIRS.value} x {LENGTH.value} x {LENGTH.value}": (
+            lambda: soft_dtw_entrants(PAIRS.value, LENGTH.value, DIMENSIONS.value)
         ),
         f"Sinkhorn, {POINTS.value} x {POINTS.value}, error {ERROR:g}": (
-            lambda: sinkhorn_entrants(POINTS.value, FEATURES.value, EPSILON.value)
+            lambda: sinkhorn_entrants(POINTS.value, DIMENSIONS.value, EPSILON.value)
         ),
     }
     for name, entrants in contests.items():
-        told[name] = measured(entrants(), ROUNDS.value)
+        told[name] = measured(entrants(), TURNS.value)
         print(f"\n{name}\n\n{table_of(told[name])}", flush=True)
-    if JSON.value:
-        with replacing(pathlib.Path(JSON.value)) as file:
+    if REPORT.value:
+        with replacing(pathlib.Path(REPORT.value)) as file:
             file.write(json.dumps(told, indent=2).encode())
 
 

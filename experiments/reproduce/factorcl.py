@@ -27,14 +27,16 @@ import numpy as np
 import optax
 from absl import app, flags
 
+from experiments.reproduce.reading import Rows, information, probe, train
 from mmjax.data.synthetic import shared_and_unique_factors
 from mmjax.fission import ConcatenatedCritic, FactorCL, Perceptron, SeparableCritic, factorcl_loss
-from mmjax.information.lower_bounds import jensen_shannon_bound
 from mmjax.losses import nt_xent
 from mmjax.losses.samples import unit_length
 
-ROWS = flags.DEFINE_integer("rows", 30_000, "examples, a fifth of them for testing", lower_bound=10)
-EPOCHS = flags.DEFINE_integer("epochs", 10, "of FactorCL; SimCLR has twice as many", lower_bound=1)
+EXAMPLES = flags.DEFINE_integer("examples", 30_000, "a fifth of them for testing", lower_bound=10)
+EPOCHS = flags.DEFINE_integer(
+    "epochs", 10, "of FactorCL, SimCLR has twice as many; 0: encoders as they start", lower_bound=0
+)
 BATCH = flags.DEFINE_integer("batch_size", 256, "examples of a batch", lower_bound=2)
 HIDDEN = flags.DEFINE_list("hidden", ["512", "512", "512"], "units of the encoders' layers")
 CRITIC = flags.DEFINE_enum("critic", "separable", ["separable", "concatenated"], "kind of critic")
@@ -46,7 +48,7 @@ METHODS = flags.DEFINE_list("methods", ["SUP", "SSL", "SimCLR"], "what to train"
 TABLE = flags.DEFINE_boolean("table", True, "estimate Table 1")
 TABLE_HIDDEN = flags.DEFINE_list("table_hidden", ["256"], "units of the layers of its estimators")
 TABLE_STEPS = flags.DEFINE_integer("table_steps", 1500, "steps of its estimators", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "of data, parameters and batches")
+RUNS = flags.DEFINE_integer("runs", 1, "each with data, parameters and batches of its own")
 
 FEATURES = 128  # of every embedding
 NAMES = ("x1", "x2")
@@ -60,47 +62,7 @@ PAPER = {
     "Z_1": (4.45, 0.16, 12.61),  # SimCLR
     "Z_2": (0.17, 3.92, 12.06),
 }
-Rows = dict[str, jax.Array]
-Loss = Callable[[Any, Rows, jax.Array], jax.Array]
-
-
-def train(
-    loss: Loss, params: Any, data: Rows, optimizer: optax.GradientTransformation, steps: int
-) -> Any:
-    """Minimise ``loss(params, batch, key)``.
-
-    Args:
-        loss: a scalar.
-        params: to start from.
-        data: arrays with one row per example.
-        optimizer: of all parameters.
-        steps: how many batches, drawn without replacement until an epoch is over.
-
-    Returns:
-        The parameters.
-    """
-    count = len(next(iter(data.values())))
-    size = min(BATCH.value, count)
-    in_epoch = count // size
-    rng = np.random.default_rng(SEED.value)
-
-    @jax.jit
-    def run(carry: Any, data: Rows, order: jax.Array, key: jax.Array) -> Any:
-        def step(carry: Any, drawn: Any) -> tuple[Any, None]:
-            params, state = carry
-            rows, key = drawn
-            batch = jax.tree.map(lambda x: x[rows], data)
-            updates, state = optimizer.update(jax.grad(loss)(params, batch, key), state, params)
-            return (optax.apply_updates(params, updates), state), None
-
-        return jax.lax.scan(step, carry, (order, jax.random.split(key, len(order))))[0]
-
-    carry = params, optimizer.init(params)
-    for first in range(0, steps, in_epoch):
-        order = rng.permutation(count)[: in_epoch * size].reshape(in_epoch, size)
-        key = jax.random.fold_in(jax.random.key(SEED.value), first)
-        carry = run(carry, data, jnp.asarray(order[: steps - first]), key)
-    return carry[0]
+Embed = Callable[[Rows], Rows]
 
 
 def augment(x: jax.Array, key: jax.Array) -> jax.Array:
@@ -117,7 +79,7 @@ def augment(x: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.stack(changed)[jax.random.randint(kind, (n,), 0, 4), jnp.arange(n)]
 
 
-def train_factorcl(data: Rows, *, supervised: bool) -> Callable[[Rows], Rows]:
+def train_factorcl(data: Rows, *, supervised: bool, seed: int) -> Embed:
     """Train FactorCL; the result embeds rows."""
     kind = {"separable": SeparableCritic, "concatenated": ConcatenatedCritic}[CRITIC.value]
     encoder = functools.partial(Perceptron, _widths(HIDDEN), FEATURES)
@@ -140,7 +102,7 @@ def train_factorcl(data: Rows, *, supervised: bool) -> Callable[[Rows], Rows]:
         return jnp.mean(factorcl_loss(bounds(model.apply, params, batch, key), weight=weight))
 
     few = jax.tree.map(lambda x: x[:4], data)
-    key = jax.random.key(SEED.value)
+    key = jax.random.key(seed)
     params = nn.unbox(jax.jit(lambda: bounds(model.init, key, few, key))())
 
     def role(path: Any, _: Any) -> str:
@@ -149,7 +111,8 @@ def train_factorcl(data: Rows, *, supervised: bool) -> Callable[[Rows], Rows]:
 
     rates = {"encoder": optax.adam(RATE.value), "critic": optax.adam(CRITIC_RATE.value)}
     optimizer = optax.multi_transform(rates, jax.tree_util.tree_map_with_path(role, params))
-    params = train(loss, params, data, optimizer, _steps(data, EPOCHS.value))
+    steps = _steps(data, EPOCHS.value)
+    params = train(loss, params, data, optimizer, steps=steps, batch_size=BATCH.value, seed=seed)
 
     def embed(rows: Rows) -> Rows:
         factors: Any = model.apply(params, {name: rows[name] for name in NAMES})
@@ -159,7 +122,7 @@ def train_factorcl(data: Rows, *, supervised: bool) -> Callable[[Rows], Rows]:
     return jax.jit(embed)
 
 
-def train_simclr(data: Rows) -> Callable[[Rows], Rows]:
+def train_simclr(data: Rows, *, seed: int) -> Embed:
     """Train an encoder and a projector of each modality to agree; the result embeds rows."""
     encoder, projector = (
         Perceptron(widths, FEATURES) for widths in (_widths(HIDDEN), (FEATURES, FEATURES))
@@ -178,88 +141,32 @@ def train_simclr(data: Rows) -> Callable[[Rows], Rows]:
         )
         return jnp.mean(nt_xent(x, y, temperature=0.07))
 
-    keys = jax.random.split(jax.random.key(SEED.value), 4)
+    keys = jax.random.split(jax.random.key(seed), 4)
     params = {name: encoder.init(keys[i], data[name][:2]) for i, name in enumerate(NAMES)}
     one = jnp.ones((2, FEATURES))
     params |= {f"project {name}": projector.init(keys[2 + i], one) for i, name in enumerate(NAMES)}
     steps = _steps(data, 2 * EPOCHS.value)
-    params = train(loss, nn.unbox(params), data, optax.adam(RATE.value), steps)
+    optimizer = optax.adam(RATE.value)
+    params = train(
+        loss, nn.unbox(params), data, optimizer, steps=steps, batch_size=BATCH.value, seed=seed
+    )
     return jax.jit(lambda rows: {f"Z_{name[1:]}": embed(params, name, rows) for name in NAMES})
 
 
-def probe(rows: list[Rows], labels: list[jax.Array]) -> float:
-    """Accuracy on the second part of a logistic regression on all embeddings of the first."""
-    x, test = (jnp.concatenate(list(part.values()), axis=1) for part in rows)
-    mean, spread = jnp.mean(x, axis=0)[None], jnp.std(x, axis=0)[None] + 1e-6
-    x, test = (x - mean) / spread, (test - mean) / spread
-    signs = 2.0 * labels[0] - 1
-
-    def cost(weights: jax.Array) -> jax.Array:
-        margins = signs * (x @ weights[:-1] + weights[-1])
-        # The released probe has scikit-learn's default penalty.
-        return jnp.mean(jax.nn.softplus(-margins)) + jnp.sum(weights[:-1] ** 2) / (2 * len(x))
-
-    @jax.jit
-    def fitted() -> jax.Array:
-        optimizer = optax.lbfgs()
-
-        def step(_: int, carry: Any) -> Any:
-            weights, state = carry
-            value, gradient = optax.value_and_grad_from_state(cost)(weights, state=state)
-            updates, state = optimizer.update(
-                gradient, state, weights, value=value, grad=gradient, value_fn=cost
-            )
-            return optax.apply_updates(weights, updates), state
-
-        start = jnp.zeros(x.shape[1] + 1)
-        return jax.lax.fori_loop(0, 200, step, (start, optimizer.init(start)))[0]
-
-    weights = fitted()
-    return float(jnp.mean((test @ weights[:-1] + weights[-1] >= 0) == (labels[1] == 1)))
-
-
-def information(z: list[jax.Array], w: list[jax.Array]) -> jax.Array:
-    """Estimate I(Z; w) as Table 1 does: the mean log-ratio that a classifier of pairs gives.
-
-    Args:
-        z: embeddings ``[k, n, d]`` of k kinds, for training and, unlike the paper's, held out.
-        w: factors ``[n, e]``, likewise.
-
-    Returns:
-        k estimates, in nats.
-    """
-    critic = SeparableCritic(hidden=_widths(TABLE_HIDDEN), features=FEATURES)
-    each: Any = jax.vmap(critic.apply, in_axes=(0, 0, None))
-    spread = [
-        (jnp.mean(x, axis=-2)[..., None, :], jnp.std(x, axis=-2)[..., None, :] + 1e-6)
-        for x in (z[0], w[0])
-    ]
-    z, w = ([(x - m) / s for x in both] for both, (m, s) in zip((z, w), spread, strict=True))
-
-    def loss(params: Any, batch: Rows, key: jax.Array) -> jax.Array:
-        scores = each(params, jnp.swapaxes(batch["z"], 0, 1), batch["w"])
-        return -jnp.sum(jnp.mean(jax.vmap(jensen_shannon_bound)(scores), axis=1))
-
-    keys = jax.random.split(jax.random.key(SEED.value), len(z[0]))
-    params = jax.jit(jax.vmap(lambda k: nn.unbox(critic.init(k, z[0][0, :2], w[0][:2]))))(keys)
-    data = {"z": jnp.swapaxes(z[0], 0, 1), "w": w[0]}
-    params = train(loss, params, data, optax.adam(1e-3), TABLE_STEPS.value)
-    own = jax.jit(lambda z, w: jnp.diagonal(each(params, z, w), axis1=1, axis2=2))
-    parts = [own(z[1][:, i : i + 256], w[1][i : i + 256]) for i in range(0, len(w[1]), 256)]
-    return jnp.mean(jnp.concatenate(parts, axis=1), axis=1)
-
-
-def print_table(embedded: list[Rows], factors: list[Rows]) -> None:
-    """Print Table 1, a row for every kind of embedding."""
-    print("\nTable 1: I(Z; w1), I(Z; w2) and I(Z; ws) in nats; the paper's in brackets")
+def table(embedded: list[Rows], factors: list[Rows], *, seed: int) -> np.ndarray:
+    """Estimate what every kind of embedding knows of w1, w2 and ws, in nats, ``[kinds, 3]``."""
     stacked = [jnp.stack(list(part.values())) for part in embedded]
     columns = [
-        information(stacked, [part[factor] for part in factors]) for factor in (*NAMES, "shared")
+        information(
+            stacked,
+            [part[factor] for part in factors],
+            hidden=_widths(TABLE_HIDDEN),
+            steps=TABLE_STEPS.value,
+            seed=seed,
+        )
+        for factor in (*NAMES, "shared")
     ]
-    for i, name in enumerate(embedded[0]):
-        published = PAPER[name.split()[1]]
-        cells = [f"{c[i]:8.2f} ({p:5.2f})" for c, p in zip(columns, published, strict=True)]
-        print(f"{name:12}" + "".join(cells), flush=True)
+    return np.stack(columns, axis=1)
 
 
 def _widths(flag: flags.FlagHolder) -> tuple[int, ...]:
@@ -267,38 +174,55 @@ def _widths(flag: flags.FlagHolder) -> tuple[int, ...]:
 
 
 def _steps(data: Rows, epochs: int) -> int:
-    return max(epochs * (len(data["y"]) // BATCH.value), 1)
+    return epochs * max(len(data["y"]) // BATCH.value, 1)
 
 
-def main(_: list[str]) -> None:
-    """Do what the flags say."""
-    made = shared_and_unique_factors(ROWS.value, seed=SEED.value)
-    everything = {name: jnp.asarray(x) for name, x in {**made.modalities, **made.labels}.items()}
-    factors = {name: jnp.asarray(x) for name, x in made.factors.items()}
-    parts = slice(0, ROWS.value * 4 // 5), slice(ROWS.value * 4 // 5, None)
-    data, factor_parts = (
-        [jax.tree.map(lambda x, part=part: x[part], rows) for part in parts]
-        for rows in (everything, factors)
+def run(seed: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Train and probe every method once, and estimate the table of its embeddings."""
+    made = shared_and_unique_factors(EXAMPLES.value, seed=seed)
+    parts = slice(0, EXAMPLES.value * 4 // 5), slice(EXAMPLES.value * 4 // 5, None)
+    data, factors = (
+        [{name: jnp.asarray(x[part]) for name, x in rows.items()} for part in parts]
+        for rows in ({**made.modalities, **made.labels}, made.factors)
     )
-    trainers: dict[str, Callable[[Rows], Callable[[Rows], Rows]]] = {
+    trainers: dict[str, Callable[..., Embed]] = {
         "SUP": functools.partial(train_factorcl, supervised=True),
         "SSL": functools.partial(train_factorcl, supervised=False),
         "SimCLR": train_simclr,
     }
-    print(f"Linear probe: accuracy on {len(data[1]['y']):,} examples held out")
-    print(f"{'':8}{'ours':>8}{'paper':>8}{'minutes':>10}", flush=True)
+    scores = {}
     embedded: list[Rows] = [{}, {}]
     for method in METHODS.value:
         start = time.perf_counter()
-        embed = trainers[method](data[0])
+        embed = trainers[method](data[0], seed=seed)
         rows = [embed(part) for part in data]
-        score = probe(rows, [part["y"] for part in data])
+        scores[method] = probe(rows, [part["y"] for part in data])
         minutes = (time.perf_counter() - start) / 60
-        print(f"{method:8}{score:8.3f}{PROBE[method]:8.3f}{minutes:10.1f}", flush=True)
-        for everyone, some in zip(embedded, rows, strict=True):
-            everyone |= {f"{method} {name}": z for name, z in some.items()}
+        print(f"run {seed}: {method} {scores[method]:.4f} in {minutes:.1f} minutes", flush=True)
+        for everything, some in zip(embedded, rows, strict=True):
+            everything |= {f"{method} {name}": z for name, z in some.items()}
+    if not TABLE.value:
+        return scores, {}
+    estimates = table(embedded, factors, seed=seed)
+    return scores, dict(zip(embedded[0], estimates, strict=True))
+
+
+def main(_: list[str]) -> None:
+    """Do what the flags say, and print means over the runs."""
+    scores, tables = zip(*[run(seed) for seed in range(RUNS.value)], strict=True)
+    print(f"\nLinear probe: accuracy, mean and standard deviation of {RUNS.value} runs")
+    print(f"{'':8}{'ours':>16}{'paper':>8}")
+    for method in METHODS.value:
+        own = [score[method] for score in scores]
+        cell = f"{np.mean(own):.3f} +- {np.std(own):.3f}"
+        print(f"{method:8}{cell:>16}{PROBE[method]:8.3f}")
     if TABLE.value:
-        print_table(embedded, factor_parts)
+        print("\nTable 1: I(Z; w1), I(Z; w2) and I(Z; ws) in nats; the paper's in brackets")
+        for name in tables[0]:
+            mean = np.mean([estimates[name] for estimates in tables], axis=0)
+            published = PAPER[name.split()[1]]
+            cells = [f"{c:8.2f} ({p:5.2f})" for c, p in zip(mean, published, strict=True)]
+            print(f"{name:12}" + "".join(cells))
 
 
 if __name__ == "__main__":

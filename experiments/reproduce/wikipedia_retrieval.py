@@ -33,11 +33,15 @@ from absl import app, flags
 from scipy.io import loadmat
 from scipy.optimize import minimize
 
-from mmjax.alignment import cca
+from mmjax.alignment import CCA, cca
 
-RIDGES = flags.DEFINE_list("ridges", ["0", "1e-6", "1e-5", "1e-4"], "of the correlation")
-DECAYS = flags.DEFINE_list("decays", ["1e-4", "1e-3", "1e-2", "1e-1"], "of the logistic weights")
-SEED = flags.DEFINE_integer("seed", 0, "of the part of the training set that choices are made on")
+RIDGES = flags.DEFINE_list("ridges", ["0", "1e-5", "1e-4", "1e-3", "1e-2"], "of the correlation")
+DECAYS = flags.DEFINE_list(
+    "decays", ["1e-5", "1e-4", "1e-3", "1e-2", "1e-1", "1"], "of the logistic weights"
+)
+SEED = flags.DEFINE_integer(
+    "split_seed", 0, "of the part of the training set that choices are made on"
+)
 
 PAPER = {"correlation": (0.249, 0.196), "semantic": (0.225, 0.223)}
 CATEGORIES = 10
@@ -105,12 +109,14 @@ def both_ways(images: np.ndarray, texts: np.ndarray, categories: np.ndarray) -> 
 
 
 @functools.partial(jax.jit, static_argnames="components")
-def fitted(images: jax.Array, texts: jax.Array, ridge: jax.Array, components: int):
+def fitted(images: jax.Array, texts: jax.Array, ridge: jax.Array, components: int) -> CCA:
     """Compiled :func:`mmjax.alignment.cca`."""
     return cca(images, texts, components=components, ridge=ridge)
 
 
-def correlation(train: Pairs, test: Pairs, *, ridge: float, components: int):
+def correlation(
+    train: Pairs, test: Pairs, *, ridge: float, components: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Components of the test pairs, fitted to the training pairs."""
     found = fitted(train.images, train.texts, jnp.asarray(ridge), train.texts.shape[1])
     images, texts = found.x.project(test.images), found.y.project(test.texts)
@@ -153,7 +159,9 @@ def posteriors(rows: np.ndarray, labels: np.ndarray, decay: float, test: np.ndar
     return np.asarray(jax.nn.softmax(test @ matrix[:-1] + matrix[-1], axis=1))
 
 
-def semantic(train: Pairs, test: Pairs, *, image_decay: float, text_decay: float):
+def semantic(
+    train: Pairs, test: Pairs, *, image_decay: float, text_decay: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Posteriors of the test pairs, learned from the training pairs."""
     return (
         posteriors(train.images, train.categories, image_decay, test.images),

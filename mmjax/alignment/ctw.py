@@ -98,7 +98,9 @@ def ctw(
     dtype = accumulation_dtype(x, y)
     given = (len(x), len(y)) if lengths is None else lengths
     sizes = tuple(jnp.asarray(size).astype(int) for size in given)
-    each_x, each_y = (np.asarray(n)[None] if isinstance(n, int | np.ndarray) else n[None] for n in given)
+    each_x, each_y = (
+        np.asarray(n)[None] if isinstance(n, int | np.ndarray) else n[None] for n in given
+    )
     x, y = (
         jnp.where(jnp.arange(len(z))[:, None] < size, jnp.asarray(z).astype(dtype), 0)
         for z, size in zip((x, y), sizes, strict=True)

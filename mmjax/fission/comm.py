@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, AxisName, Scalar, checked
-from mmjax.fission.modalities import check_names, read_modalities
 from mmjax.fission.perceptron import Perceptron
 from mmjax.losses import nt_xent
 from mmjax.losses.samples import unit_length
+from mmjax.modalities import check_names, read_modalities
 
 
 class Projections(NamedTuple):

@@ -11,10 +11,11 @@ from jaxtyping import Array as AnyArray
 from jaxtyping import Bool, Float, Key
 
 from mmjax.arrays import Array, Scalar, accumulation_dtype, as_scalar, checked
-from mmjax.fission.modalities import Arrays, Factors, check_names, embed_each, read_modalities
+from mmjax.fission.modalities import Arrays, Factors, embed_each
 from mmjax.fission.von_mises_fisher import sample_vmf, vmf_kl
 from mmjax.losses import clip_loss, orthogonality, pairwise
 from mmjax.losses.samples import unit_length
+from mmjax.modalities import check_names, read_modalities
 
 
 @checked

@@ -12,9 +12,9 @@ from jaxtyping import Array as AnyArray
 from jaxtyping import Bool, Float, Key
 
 from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.fission.modalities import check_names, read_modalities
 from mmjax.fission.perceptron import Perceptron
 from mmjax.losses import mean_squared_alignment, mmd, rbf_kernel
+from mmjax.modalities import check_names, read_modalities
 
 
 class Generation(NamedTuple):

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.fission.modalities import check_names, read_modalities
 from mmjax.fission.perceptron import Perceptron
 from mmjax.losses import cmd, mean_squared_alignment, orthogonality
+from mmjax.modalities import check_names, read_modalities
 
 MOMENTS = 5
 

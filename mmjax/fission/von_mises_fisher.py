@@ -133,8 +133,9 @@ def _one_minus_cosine(
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         key, found, done = state
         key, first, second = jax.random.split(key, 3)
-        half = jnp.asarray((d - 1) / 2, dtype)
-        beta = jax.random.beta(first, half, half, (n,), dtype)
+        # A coordinate of a uniform direction is 2 beta - 1, to be kept in [-1, 1] by hand.
+        uniform = unit_length(jax.random.normal(first, (n, d), dtype))
+        beta = (1 + jnp.clip(uniform[:, 0], -1, 1)) / 2
         below = 2 * b * beta / (1 - (1 - b) * beta)
         slack = concentration * (edge - below) + (d - 1) * jnp.log(
             (edge + point * below) / (edge * (1 + point))

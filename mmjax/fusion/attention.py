@@ -1,6 +1,5 @@
 """Attention over modalities: how much each of them matters is a function of the example."""
 
-import functools
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -8,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.fusion.modalities import Masks, Modalities, Rows, check_names, linear
-from mmjax.fusion.parameters import make_bias, make_kernel, make_kernels
+from mmjax.arrays import Array, checked
+from mmjax.fusion.modalities import Masks, Modalities, Rows, linear, plus_bias, total
+from mmjax.fusion.parameters import make_biases, make_kernel, make_kernels
+from mmjax.modalities import check_names
 
 
 @checked
@@ -47,16 +47,13 @@ def modality_attention(
     """
     check_names("inputs", inputs, "scores", scores)
     given = Modalities.of(inputs, where)
-    wide = accumulation_dtype(*given.arrays.values())
+    wide = given.wide
     logits = jnp.stack([_score(x, scores[name]).astype(wide) for name, x, _ in given])
     valid = jnp.stack(list(given.valid.values()))
     # A finite floor, not -inf: an example that has nothing then has no NaN in its gradient.
     weights = jax.nn.softmax(jnp.where(valid, logits, jnp.finfo(wide).min), axis=0)
-    terms = (
-        weight[:, None] * x.astype(wide)
-        for weight, x in zip(weights, given.arrays.values(), strict=True)
-    )
-    return given.fused(functools.reduce(_added, terms))
+    rows = zip(weights, given.arrays.values(), strict=True)
+    return given.fused(total(weight[:, None] * x.astype(wide) for weight, x in rows))
 
 
 class ModalityAttention(nn.Module):
@@ -89,32 +86,19 @@ class ModalityAttention(nn.Module):
         """Fuse the modalities of each example."""
         given = Modalities.of(inputs, where)
         values = make_kernels(self, "value", inputs, self.features)
+        value_biases = make_biases(self, "value_bias", inputs, self.features)
         kernels = make_kernels(self, "score", inputs, self.hidden)
+        biases = make_biases(self, "score_bias", inputs, self.hidden)
         direction = make_kernel(self, "score", self.hidden)
         rows, scores = {}, {}
         for name, x, _ in given:
-            shift = make_bias(self, f"value_bias_{name}", self.features)
-            rows[name] = affine(x, values[name], shift)
-            shift = make_bias(self, f"score_bias_{name}", self.hidden)
-            scores[name] = linear(jnp.tanh(affine(x, kernels[name], shift)), direction)
+            rows[name] = plus_bias(linear(x, values[name]), value_biases[name])
+            hidden = jnp.tanh(plus_bias(linear(x, kernels[name]), biases[name]))
+            scores[name] = linear(hidden, direction)
         return modality_attention(rows, scores, where=given.valid).astype(given.dtype)
 
 
-@checked
-def affine(
-    x: Float[Array, "n d"], kernel: Float[Array, "d k"], bias: Float[Array, "k"]
-) -> Float[jax.Array, "n k"]:
-    """Map rows, in the dtype of the sums: :math:`x W + b`."""
-    y = linear(x, kernel)
-    return y + jnp.asarray(bias).astype(y.dtype)[None]
-
-
-# What is annotated on a mapping is checked of one of its entries only; these check every one.
-@checked
-def _added(x: Float[jax.Array, "n d"], y: Float[jax.Array, "n d"]) -> jax.Array:
-    return x + y
-
-
+# What is annotated on a mapping is checked of one of its entries only; this checks every one.
 @checked
 def _score(x: Float[Array, "n d"], score: Float[Array, "n"]) -> jax.Array:
     return jnp.asarray(score)

@@ -41,7 +41,7 @@ def bilinear_fusion(
     modality is there gives the bias.
 
     Args:
-        inputs: per modality, two of them or more, one row of features per example.
+        inputs: per modality, one row of features per example.
         kernels: per pair as :func:`pairs_of` gives them, :math:`W_{ab}`, of the features of a, the
             features of b and the fused ones.
         bias: :math:`b`, one for the sum.
@@ -53,7 +53,7 @@ def bilinear_fusion(
 
     Raises:
         jaxtyping.TypeCheckError: on shapes that do not fit.
-        ValueError: for one modality only, or if the mappings do not name the same ones.
+        ValueError: if the mappings do not name the same modalities.
 
     Source: Tenenbaum and Freeman 2000 (Separating style and content with bilinear models), Neural
     Computation 12(6), eq. 1, for two modalities; the sum over pairs for more of them is ours.
@@ -63,23 +63,23 @@ def bilinear_fusion(
     [[9.]]
     """
     modalities = Modalities.of(inputs, where)
-    return modalities.fused(plus_bias(bilinear_terms(modalities, kernels), bias))
+    forms = bilinear_forms(modalities, kernels)
+    nothing = jnp.zeros((len(modalities.there), len(bias)), modalities.wide)
+    return modalities.fused(total([plus_bias(nothing, bias), *forms]))
 
 
-def bilinear_terms(modalities: Modalities, kernels: Mapping[Pair, Array]) -> jax.Array:
-    """The sum over pairs of :func:`bilinear_fusion`, in the dtype of its sums.
+def bilinear_forms(modalities: Modalities, kernels: Mapping[Pair, Array]) -> list[jax.Array]:
+    """The terms of :func:`bilinear_fusion`, one per pair, in the dtype of their sums.
 
     Raises:
-        ValueError: for one modality only, or if the kernels are of other pairs.
+        ValueError: if the kernels are of other pairs.
     """
     pairs = pairs_of(modalities.arrays)
-    if not pairs:
-        raise ValueError(f"a pair takes two modalities, got {', '.join(modalities.arrays)} only")
     if set(pairs) != set(kernels):
         wanted, got = (", ".join(map(str, sorted(found))) or "none" for found in (pairs, kernels))
         raise ValueError(f"kernels must be of the pairs {wanted}, got {got}")
     x = modalities.arrays
-    return total(_form(x[a], kernels[a, b], x[b]) for a, b in pairs)
+    return [_form(x[a], kernels[a, b], x[b]) for a, b in pairs]
 
 
 @checked

@@ -17,8 +17,8 @@ from mmjax.fusion.blocks import (
     check_fusion_depth,
     repeated,
 )
-from mmjax.fusion.modalities import check_names
 from mmjax.fusion.tokens import Sequences, TokenMasks, Tokens
+from mmjax.modalities import check_names
 
 
 @checked

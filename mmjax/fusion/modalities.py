@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
+from mmjax.modalities import read_modalities
 
 Rows: TypeAlias = Mapping[str, Float[Array, "n _"]]  # per modality, one row per example
 Masks: TypeAlias = Mapping[str, Bool[Array, "n"]]  # per modality, the examples that have it
@@ -59,20 +60,10 @@ class Modalities:
         >>> Modalities.of(x, have).arrays["image"].tolist()
         [[0.0], [0.0]]
         """
-        if not inputs:
-            raise ValueError("inputs must hold at least one modality, got none")
-        if where is not None:
-            check_names("inputs", inputs, "where", where)
-        names = sorted(inputs)
-        given = {name: jnp.result_type(inputs[name]) for name in names}
-        alike = len(set(given.values())) == 1
-        dtype = given[names[0]] if alike else accumulation_dtype(*inputs.values())
-        masks = {
-            name: _mask(inputs[name], None if where is None else where[name]) for name in names
-        }
-        _check_examples(masks)
-        arrays = {name: _blanked(inputs[name], masks[name]).astype(dtype) for name in names}
-        return cls(arrays, masks)
+        arrays, masks = read_modalities(inputs, where)
+        given = {x.dtype for x in arrays.values()}
+        dtype = given.pop() if len(given) == 1 else accumulation_dtype(*arrays.values())
+        return cls({name: x.astype(dtype) for name, x in arrays.items()}, masks)
 
     def __iter__(self) -> Iterator[tuple[str, jax.Array, jax.Array]]:
         """Give the name, the array and the mask of each modality."""
@@ -82,6 +73,11 @@ class Modalities:
     def dtype(self) -> jnp.dtype:
         """The dtype of the arrays, and of what comes of them."""
         return next(iter(self.arrays.values())).dtype
+
+    @property
+    def wide(self) -> jnp.dtype:
+        """The dtype of sums: float32, or that of the arrays if it is wider."""
+        return accumulation_dtype(next(iter(self.arrays.values())))
 
     @property
     def there(self) -> jax.Array:
@@ -101,21 +97,6 @@ class Modalities:
     def fused(self, x: jax.Array) -> jax.Array:
         """Finish a result ``[n, ...]``: 0 for examples without a modality, in the inputs' dtype."""
         return jnp.where(_beside(self.there, x), x, 0).astype(self.dtype)
-
-
-def check_names(what: str, given: Iterable[str], other: str, expected: Iterable[str]) -> None:
-    """Raise ValueError, with both lists, unless two mappings have the same names.
-
-    >>> check_names("inputs", ["image", "text"], "where", ["image"])
-    Traceback (most recent call last):
-        ...
-    ValueError: inputs and where must name the same modalities, got image, text and image
-    """
-    if set(given) != set(expected):
-        ours, theirs = (", ".join(sorted(names)) or "none" for names in (given, expected))
-        raise ValueError(
-            f"{what} and {other} must name the same modalities, got {ours} and {theirs}"
-        )
 
 
 def check_content(content: Collection[str], inputs: Iterable[str]) -> None:
@@ -155,27 +136,6 @@ def total(terms: Iterable[jax.Array]) -> jax.Array:
     [2.0, 2.0]
     """
     return _fold(operator.add, terms)
-
-
-# What is annotated on a mapping is checked of one of its entries only; these check every one.
-@checked
-def _mask(x: Float[Array, "n *t _"], where: Bool[Array, "n *t"] | None) -> Bool[jax.Array, "n *t"]:
-    return jnp.ones(x.shape[:-1], bool) if where is None else jnp.asarray(where)
-
-
-@checked
-def _blanked(x: Float[Array, "n *t d"], where: Bool[Array, "n *t"]) -> Float[jax.Array, "n *t d"]:
-    return jnp.where(jnp.asarray(where)[..., None], x, 0)
-
-
-def _check_examples(masks: Mapping[str, jax.Array]) -> None:
-    examples = {name: len(mask) for name, mask in masks.items()}
-    if len(set(examples.values())) > 1:
-        told = ", ".join(f"{name} {n}" for name, n in examples.items())
-        raise ValueError(
-            f"inputs must have the same number of examples for every modality, got {told}; where an"
-            " example lacks a modality, fill its row with zeros and mark it False in where"
-        )
 
 
 def _fold(fold: Callable, terms: Iterable[jax.Array]) -> jax.Array:

@@ -8,9 +8,10 @@ from jaxtyping import Float
 
 from mmjax.arrays import Array, checked
 from mmjax.fusion.additive import linear_terms
-from mmjax.fusion.bilinear import Pair, bilinear_terms, make_pair_kernels
-from mmjax.fusion.modalities import Masks, Modalities, Rows, check_names
+from mmjax.fusion.bilinear import Pair, bilinear_forms, make_pair_kernels
+from mmjax.fusion.modalities import Masks, Modalities, Rows, total
 from mmjax.fusion.parameters import make_bias, make_kernels
+from mmjax.modalities import check_names
 
 
 @checked
@@ -30,7 +31,7 @@ def multiplicative_fusion(
     another says.
 
     Args:
-        inputs: per modality, two of them or more, one row of features per example.
+        inputs: per modality, one row of features per example.
         pair_kernels: per pair as :func:`~mmjax.fusion.bilinear.pairs_of` gives them,
             :math:`W_{ab}`, of the features of a, the features of b and the fused ones.
         kernels: per modality, :math:`U_m`.
@@ -43,7 +44,7 @@ def multiplicative_fusion(
 
     Raises:
         jaxtyping.TypeCheckError: on shapes that do not fit.
-        ValueError: for one modality only, or if the mappings do not name the same ones.
+        ValueError: if the mappings do not name the same modalities.
 
     Source: Jayakumar et al. 2020 (Multiplicative interactions and where to find them), ICLR,
     sec. 3, for two modalities; the sum over pairs for more of them is ours.
@@ -58,7 +59,7 @@ def multiplicative_fusion(
     modalities = Modalities.of(inputs, where)
     check_names("inputs", inputs, "kernels", kernels)
     by_itself = linear_terms(modalities, kernels, bias)
-    return modalities.fused(by_itself + bilinear_terms(modalities, pair_kernels))
+    return modalities.fused(total([by_itself, *bilinear_forms(modalities, pair_kernels)]))
 
 
 class Multiplicative(nn.Module):

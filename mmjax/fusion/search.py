@@ -11,6 +11,7 @@ True
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -197,8 +198,9 @@ def tournament(
     """
     if not 1 <= size <= len(fitness):
         raise ValueError(f"size must be between 1 and {len(fitness)} candidates, got {size}")
-
-    rank = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)  # argmax would take NaN
+    # argmax would take NaN: it gets a rank below all others, -inf included.
+    lowest = jnp.finfo(fitness.dtype).min
+    rank = jnp.where(jnp.isnan(fitness), -jnp.inf, jnp.maximum(fitness, lowest))
 
     def winner(key: jax.Array) -> jax.Array:
         drawn = jax.random.permutation(key, len(fitness))[:size]
@@ -248,17 +250,33 @@ def evolve(
             f" {size=}, {population=} and {generations=}"
         )
     drawing, judging, rest = jax.random.split(key, 3)
-    born = random_architectures(space, population, key=drawing)
+    born = _drawn(space, population, key=drawing)
     history = _judged(evaluate, born, np.full(population, -1), judging)
     for key in jax.random.split(rest, generations):
-        choosing, changing, judging = jax.random.split(key, 3)
+        breeding, judging = jax.random.split(key)
         pool = history.fittest(population)
-        won = tournament(history.fitness[pool], count=population, size=size, key=choosing)
-        parents = pool[np.asarray(won)]
-        born = mutate(candidate(history.architectures, parents), space, key=changing)
-        added = _judged(evaluate, born, parents, judging)
+        of_pool = candidate(history.architectures, pool), history.fitness[pool]
+        won, born = _bred(*of_pool, space=space, size=size, key=breeding)
+        added = _judged(evaluate, born, pool[np.asarray(won)], judging)
         history = jax.tree.map(lambda old, new: np.concatenate([old, new]), history, added)
     return history
+
+
+# Compiled, for a generation is dozens of small operations, which would compile one by one.
+@functools.partial(jax.jit, static_argnames=("space", "count"))
+def _drawn(space: Space, count: int, *, key: jax.Array) -> Architecture:
+    """Give the first generation."""
+    return random_architectures(space, count, key=key)
+
+
+@functools.partial(jax.jit, static_argnames=("space", "size"))
+def _bred(
+    pool: Architecture, fitness: jax.Array, *, space: Space, size: int, key: jax.Array
+) -> tuple[jax.Array, Architecture]:
+    """Give who won each of as many tournaments as there are candidates, and the children."""
+    choosing, changing = jax.random.split(key)
+    won = tournament(fitness, count=len(fitness), size=size, key=choosing)
+    return won, mutate(candidate(pool, won), space, key=changing)
 
 
 def _judged(evaluate: Callable, born: Architecture, parents: np.ndarray, key: jax.Array) -> History:

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
 from mmjax.fusion.blocks import LayerNorm, check_at_least, dense
-from mmjax.fusion.modalities import Masks, Modalities, Rows, check_names
+from mmjax.fusion.modalities import Masks, Modalities, Rows
 from mmjax.fusion.search import Architecture, Space
+from mmjax.modalities import check_names
 
 
 @checked

@@ -69,6 +69,7 @@ from mmjax.information.sample_wise import (
     pointwise_information,
     sample_wise_interaction,
 )
+from mmjax.information.scores import same_condition
 from mmjax.information.synergy_bounds import SynergyBounds, synergy_bounds
 from mmjax.information.upper_bounds import leave_one_out_bound, nce_club
 
@@ -131,6 +132,7 @@ __all__ = [
     "nwj_of_log_ratio",
     "pointwise_information",
     "principal_components",
+    "same_condition",
     "sample_wise_interaction",
     "separable_scores",
     "smile",

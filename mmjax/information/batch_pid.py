@@ -263,7 +263,7 @@ def fit_batch_pid(
     >>> x = jnp.array([[-1.0], [1.0]])
     >>> _, losses = fit_batch_pid(
     ...     networks, x, x, jnp.array([0, 1]),
-    ...     key=jax.random.key(1), optimizer=optax.adam(1e-2), steps=3, batch_size=4,
+    ...     key=jax.random.key(1), optimizer=optax.sgd(1e-2), steps=3, batch_size=4,
     ... )
     >>> losses.shape
     (3,)

@@ -1,6 +1,7 @@
 """Rows as codes of a small alphabet, and how often these occur together."""
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -12,8 +13,7 @@ from mmjax.arrays import Array, accumulation_dtype, checked
 
 @checked
 def joint_probabilities(
-    codes: Sequence[Int[Array, "n"]],
-    *,
+    *codes: Int[Array, "n"],
     sizes: Sequence[int],
     where: Bool[Array, "n"] | None = None,
 ) -> Float[jax.Array, "..."]:
@@ -23,7 +23,7 @@ def joint_probabilities(
               c_{ik} = c_k \} \big|
 
     Args:
-        codes: of each variable, one for each row, from 0.
+        *codes: of each variable, one for each row, from 0.
         sizes: how many codes each variable has. A row with another code is left out.
         where: valid rows :math:`V`, all if None.
 
@@ -36,7 +36,7 @@ def joint_probabilities(
 
     Source: the maximum of the likelihood; no paper.
 
-    >>> print(joint_probabilities([jnp.array([0, 1, 1, 1]), jnp.array([0, 0, 1, 1])], sizes=(2, 2)))
+    >>> print(joint_probabilities(jnp.array([0, 1, 1, 1]), jnp.array([0, 0, 1, 1]), sizes=(2, 2)))
     [[0.25 0.  ]
      [0.25 0.5 ]]
     """
@@ -50,7 +50,7 @@ def joint_probabilities(
     for code, size in zip(columns, sizes, strict=True):
         valid &= (code >= 0) & (code < size)
         index = index * size + code
-    cells = functools.reduce(lambda a, b: a * b, sizes)
+    cells = math.prod(sizes)
     counts = jnp.zeros(cells, jnp.int32).at[jnp.where(valid, index, cells)].add(1, mode="drop")
     total = jnp.maximum(jnp.sum(counts), 1).astype(jnp.float32)
     return counts.astype(jnp.float32).reshape(tuple(sizes)) / total

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.information.discrete import _log, as_probabilities, entropy
+from mmjax.information.discrete import as_probabilities, entropy, log_probabilities
 from mmjax.information.units import in_unit
 
 SWEEPS = 2000  # of iterative scaling, at most
@@ -175,7 +175,7 @@ def _scaled(wanted: tuple, possible: Float[jax.Array, "x y z"]) -> tuple[tuple, 
         for i, axis in SUMMED:
             found = marginal(multipliers, axis)
             reached = (wanted[i] > 0) & (found > 0)
-            factor = jnp.where(reached, _log(wanted[i]) - _log(found), 0)
+            factor = jnp.where(reached, log_probabilities(wanted[i]) - log_probabilities(found), 0)
             multipliers = (*multipliers[:i], multipliers[i] + factor, *multipliers[i + 1 :])
         wrong = [jnp.sum(jnp.abs(marginal(multipliers, axis) - wanted[i])) for i, axis in SUMMED]
         return step + 1, multipliers, jnp.sum(jnp.stack(wrong))

@@ -97,9 +97,10 @@ def decompose(
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
-        ValueError: for another unit; unless there are two modalities and a valid row; for values
-            that are not finite in a valid row; for numbers that are not positive; for ``clusters``
-            or integer representations beside continuous labels; for infinite information.
+        ValueError: for another unit; unless there are two modalities, with a row for each label,
+            and a valid row; for values that are not finite in a valid row; for numbers that are
+            not positive; for ``clusters`` or integer representations beside continuous labels; for
+            infinite information.
 
     Source: Liang et al. 2023, arXiv:2302.12247, secs. 3.1 and 4.2 (representations quantised, then
     decomposed). The correction by shuffling is ours; it is Miller's of 1955 to first order where
@@ -119,9 +120,9 @@ def decompose(
     valid = np.ones(len(labels), bool) if where is None else np.asarray(where)
     if not valid.any():
         raise ValueError("no row is valid: nothing can be said of what is known")
-    rows = {name: _finite(name, np.asarray(representations[name])[valid]) for name in names}
+    rows = {name: _valid_rows(name, representations[name], valid) for name in names}
     target = _finite("labels", np.asarray(labels)[valid])
-    continuous = np.issubdtype(target.dtype, np.floating)
+    continuous = jnp.issubdtype(target.dtype, jnp.floating)
     if continuous and (clusters is not None or any(x.ndim == 1 for x in rows.values())):
         raise ValueError("continuous labels need continuous representations, and no clusters")
     coding, shuffling = jax.random.split(key)
@@ -143,6 +144,17 @@ def _two(representations: Mapping[str, Array]) -> list[str]:
             "take two of them, or concatenate some"
         )
     return names
+
+
+def _valid_rows(name: str, values: Array, valid: np.ndarray) -> np.ndarray:
+    """The valid rows; each modality is looked at, unlike by annotations of a mapping."""
+    kind = {1: jnp.integer, 2: jnp.floating}.get(values.ndim)
+    if kind is None or not jnp.issubdtype(values.dtype, kind) or len(values) != len(valid):
+        raise ValueError(
+            f"{name} must be floating-point rows [n, d] or integers [n] for the n = {len(valid)} "
+            f"labels, got {values.dtype} {list(values.shape)}"
+        )
+    return _finite(name, np.asarray(values)[valid])
 
 
 def _finite(name: str, values: np.ndarray) -> np.ndarray:
@@ -174,7 +186,7 @@ def _of_codes(codes: list[np.ndarray], labels: np.ndarray, unit: str) -> PID:
     """Decompositions of the frequencies, one for each order of the labels."""
     sizes = [int(code.max()) + 1 for code in (*codes, labels)]
     first, second = (jnp.asarray(code) for code in codes)
-    tables = jax.vmap(lambda y: joint_probabilities([first, second, y], sizes=sizes))
+    tables = jax.vmap(lambda y: joint_probabilities(first, second, y, sizes=sizes))
     return broja(tables(jnp.asarray(labels)), unit=unit)
 
 

@@ -213,6 +213,3 @@ def as_probabilities(p: Array, axes: int) -> jax.Array:
                 f"probabilities must sum to one, got {worst}: divide counts by their sum"
             )
     return jnp.asarray(p).astype(accumulation_dtype(p))
-
-
-_log = log_probabilities  # until mmjax.information.couplings has the public name

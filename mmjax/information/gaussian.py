@@ -6,9 +6,16 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
+from mmjax.information.covariances import (
+    check_covariance,
+    log_determinant,
+    product,
+    pseudo_inverse,
+    rounding,
+    standardised,
+    transposed,
+)
 from mmjax.information.units import in_unit
-
-SLACK = 1e-4  # by which a covariance may miss being symmetric and positive, as a correlation
 
 
 @checked
@@ -37,8 +44,8 @@ def gaussian_entropy(
     >>> print(f"{gaussian_entropy(jnp.eye(2)):.4f}")
     2.8379
     """
-    covariance, variances = _standardised(covariance)
-    log_det, rank = _log_determinant(covariance)
+    covariance, variances = standardised(covariance)
+    log_det, rank = log_determinant(covariance, rounding(covariance))
     d = covariance.shape[-1]
     scale = jnp.sum(jnp.log(jnp.where(variances > 0, variances, 1)), axis=-1)
     nats = (d * (1 + np.log(2 * np.pi)) + log_det + scale) / 2
@@ -71,7 +78,9 @@ def gaussian_mutual_information(
     Returns:
         The information. Constant and repeated features within X, Y or Z change nothing (the
         determinants are those on the support); it is :math:`\infty`, without a gradient, if a
-        combination of features of X is one of Y too, and is none of Z.
+        combination of features of X is one of Y too, and is none of Z. What is constant, repeated
+        or explained is so up to rounding: in float32 to some 1e-6 of a variance. Covariances
+        nearer to such a limit want float64.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
@@ -88,15 +97,20 @@ def gaussian_mutual_information(
     d = covariance.shape[-1]
     if min(sizes) < 1 or sum(sizes) != d:
         raise ValueError(f"sizes must be positive and add up to the {d} features, got {sizes}")
-    matrix, _ = _standardised(covariance)
+    matrix, _ = standardised(covariance)
     split, end = sizes[0], sizes[0] + sizes[1]
     both = matrix[..., :end, :end]
+    noise = rounding(matrix)
     if end < d:  # what Z explains is taken away
-        across = matrix[..., :end, end:]
-        explained = across @ _pseudo_inverse(matrix[..., end:, end:])
-        both -= explained @ jnp.swapaxes(across, -1, -2)
+        across, given = matrix[..., :end, end:], matrix[..., end:, end:]
+        slopes = product(across, pseudo_inverse(given, noise))
+        # The covariance of what the regression leaves: an error of its slopes counts squared.
+        both += product(product(slopes, given), transposed(slopes))
+        twice = product(slopes, transposed(across))
+        both -= twice + transposed(twice)
+        noise *= 1 + jnp.sum(slopes**2, axis=(-2, -1))
     (log_x, rank_x), (log_y, rank_y), (log_both, rank_both) = (
-        _log_determinant(block)
+        log_determinant(block, noise)
         for block in (both[..., :split, :split], both[..., split:, split:], both)
     )
     nats = (log_x + log_y - log_both) / 2
@@ -205,11 +219,11 @@ def gaussian_kl(
     2.0000
     """
     dtype = accumulation_dtype(mean_p, covariance_p, mean_q, covariance_q)
-    _check_covariance(covariance_q, singular=False)
+    check_covariance(covariance_q, singular=False)
     (p, variances_p), (q, variances_q) = (
-        _standardised(z, dtype) for z in (covariance_p, covariance_q)
+        standardised(z, dtype) for z in (covariance_p, covariance_q)
     )
-    log_det_p, rank_p = _log_determinant(p)
+    log_det_p, rank_p = log_determinant(p, rounding(p))
     factor = jnp.linalg.cholesky(q)
     log_det_q = 2 * jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
     # In units of q's deviations.
@@ -227,79 +241,3 @@ def gaussian_kl(
     trace = jnp.sum(precision * moment, axis=(-2, -1))
     nats = (trace - d + log_det_q - log_det_p - scales) / 2
     return in_unit(jnp.where((rank_p == d) | jnp.isnan(nats), nats, jnp.inf), unit)
-
-
-def _standardised(
-    covariance: Array, dtype: jnp.dtype | None = None
-) -> tuple[Float[jax.Array, "*b d d"], Float[jax.Array, "*b d"]]:
-    """The correlations, by which a rank can be judged, and the variances."""
-    _check_covariance(covariance)
-    matrix = jnp.asarray(covariance).astype(dtype or accumulation_dtype(covariance))
-    matrix = (matrix + jnp.swapaxes(matrix, -1, -2)) / 2
-    variances = jnp.diagonal(matrix, axis1=-2, axis2=-1)
-    inverse = jax.lax.rsqrt(jnp.where(variances > 0, variances, 1))
-    return matrix * inverse[..., None] * inverse[..., None, :], variances
-
-
-@jax.custom_jvp
-def _log_determinant(
-    matrix: Float[jax.Array, "*b d d"],
-) -> tuple[Float[jax.Array, "*b"], Float[jax.Array, "*b"]]:
-    """Logarithm of the determinant on the support, and the rank; NaN for a negative eigenvalue."""
-    eigenvalues = jnp.linalg.eigvalsh(matrix)
-    tolerance = _tolerance(eigenvalues)
-    kept = eigenvalues > tolerance
-    logs = jnp.log(jnp.where(kept, eigenvalues, 1))
-    negative = jnp.any(eigenvalues < -tolerance, axis=-1)
-    log_det = jnp.where(negative, jnp.nan, jnp.sum(logs, axis=-1))
-    return log_det, jnp.sum(kept, axis=-1, dtype=matrix.dtype)
-
-
-@_log_determinant.defjvp
-def _log_determinant_jvp(primals, tangents):
-    # By hand: the rule of eigvalsh divides by differences of eigenvalues, which may be 0.
-    (matrix,), (change,) = primals, tangents
-    log_det, rank = _log_determinant(matrix)
-    slope = jnp.sum(_pseudo_inverse(matrix) * jnp.swapaxes(change, -1, -2), axis=(-2, -1))
-    return (log_det, rank), (slope, jnp.zeros_like(rank))
-
-
-@jax.custom_jvp
-def _pseudo_inverse(matrix: Float[jax.Array, "*b d d"]) -> Float[jax.Array, "*b d d"]:
-    eigenvalues, vectors = jnp.linalg.eigh(matrix)
-    kept = eigenvalues > _tolerance(eigenvalues)
-    inverse = jnp.where(kept, 1 / jnp.where(kept, eigenvalues, 1), 0)
-    return (vectors * inverse[..., None, :]) @ jnp.swapaxes(vectors, -1, -2)
-
-
-@_pseudo_inverse.defjvp
-def _pseudo_inverse_jvp(primals, tangents):
-    (matrix,), (change,) = primals, tangents
-    inverse = _pseudo_inverse(matrix)
-    return inverse, -inverse @ change @ inverse
-
-
-def _tolerance(eigenvalues: Float[jax.Array, "*b d"]) -> Float[jax.Array, "*b 1"]:
-    """Below this an eigenvalue is 0 up to rounding, in a matrix made of correlations."""
-    largest = jnp.maximum(jnp.max(eigenvalues, axis=-1, keepdims=True), 1)
-    return largest * eigenvalues.shape[-1] * jnp.finfo(eigenvalues.dtype).eps
-
-
-def _check_covariance(covariance: Array, *, singular: bool = True) -> None:
-    """Refuse what is no covariance, where that can be seen."""
-    if isinstance(covariance, jax.core.Tracer):
-        return
-    matrix = np.asarray(covariance, np.float64)
-    size = np.sqrt(np.maximum(np.diagonal(matrix, axis1=-2, axis2=-1), 0))
-    size = np.where(size > 0, size, 1)
-    scaled = matrix / size[..., None] / size[..., None, :]
-    if not np.all(np.abs(scaled - np.swapaxes(scaled, -1, -2)) <= SLACK):
-        raise ValueError("covariance must be symmetric and finite")
-    lowest = np.min(np.linalg.eigvalsh(scaled), initial=np.inf)
-    if lowest < -SLACK * matrix.shape[-1]:
-        raise ValueError(
-            "covariance must have no negative eigenvalue, and its correlations have "
-            f"{lowest:.3g}: estimate it from complete rows"
-        )
-    if not singular and lowest <= matrix.shape[-1] * jnp.finfo(covariance.dtype).eps:
-        raise ValueError("covariance_q must not be singular: add to its diagonal")

@@ -17,22 +17,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.information.gaussian import _check_covariance, gaussian_mutual_information
+from mmjax.information.covariances import check_covariance
+from mmjax.information.gaussian import gaussian_mutual_information
 from mmjax.information.pid import PID, Informations, decomposition, only_first_derivatives
 
 TOLERANCE = 1e-10  # nats, of the certified gap
 MOST_STEPS = 60  # some 20 are usual; more only where the optimum has a singular value of 1
 LOWERED = 0.1  # the barrier's weight from one point of its path to the next
 ON_PATH = 1.0  # squared Newton decrement up to which a point counts as being on the path
-LENGTHS = (
-    1.0,
-    0.5,
-    0.25,
-    0.1,
-    0.03,
-    0.01,
-    1e-3,
-)  # of a step; those that leave the ball are dropped
+LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 1e-3)  # of a step; dropped if they leave the ball
 
 
 @checked
@@ -79,7 +72,7 @@ def gaussian_pid(
     d = covariance.shape[-1]
     if min(sizes) < 1 or sum(sizes) != d:
         raise ValueError(f"sizes must be positive and add up to the {d} features, got {sizes}")
-    _check_covariance(covariance)
+    check_covariance(covariance)
     matrix = jnp.asarray(covariance).astype(accumulation_dtype(covariance))
     *batch, _, _ = matrix.shape
     matrix = matrix.reshape(math.prod(batch), d, d)
@@ -180,10 +173,10 @@ def _solved(gains_1: jax.Array, gains_2: jax.Array) -> _Optimum:
 def _solve(gains_1: Float[jax.Array, "d1 k"], gains_2: Float[jax.Array, "d2 k"]) -> _Optimum:
     """Turn both sources so that few features are left that depend on the target, and minimise."""
     turned = [jnp.linalg.qr(g) if len(g) > len(g.T) else (None, g) for g in (gains_1, gains_2)]
-    gains = jnp.concatenate([g for _, g in turned])
-    program = _Program(gains @ gains.T, len(turned[0][1]))
+    program = _Program(jnp.concatenate([g for _, g in turned]), len(turned[0][1]))
     point = _minimise(program)
-    slopes = program.inverse(point.coupling, with_signal=True) @ gains
+    precision, learned = program.precisions(point.coupling)
+    slopes = (precision - learned) @ program.gains
     slope_1, slope_2 = (
         slope if turn is None else turn @ slope
         for (turn, _), slope in zip(turned, jnp.split(slopes, [program.size]), strict=True)
@@ -194,36 +187,43 @@ def _solve(gains_1: Float[jax.Array, "d1 k"], gains_2: Float[jax.Array, "d2 k"])
 class _Program(NamedTuple):
     """The least information over the cross-covariance of both noises, a ``coupling``."""
 
-    signal: Float[jax.Array, "s s"]  # covariance that the target causes
+    gains: Float[jax.Array, "s k"]
     size: int  # features of the first source
 
     def noise(self, coupling: Float[jax.Array, "a b"]) -> Float[jax.Array, "s s"]:
         a, b = (jnp.eye(size, dtype=coupling.dtype) for size in coupling.shape)
         return jnp.block([[a, coupling], [coupling.T, b]])
 
-    def inverse(self, coupling: jax.Array, *, with_signal: bool) -> Float[jax.Array, "s s"]:
-        noise = self.noise(coupling)
-        half = jnp.linalg.cholesky(noise + self.signal if with_signal else noise)
-        return jax.scipy.linalg.cho_solve((half, True), jnp.eye(len(half), dtype=half.dtype))
+    def heard(self, coupling: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Root of the noise, the gains once it is white, and a root of 1 and what they carry.
 
-    def log_determinants(self, coupling: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Of noise and signal, of the noise, and whether both are positive."""
-        noise = self.noise(coupling)
-        eigenvalues = jnp.linalg.eigvalsh(jnp.stack([noise + self.signal, noise]))
-        # Where both noises become one, the optimum has a singular noise: not that close.
-        positive = jnp.all(eigenvalues > 64 * jnp.finfo(eigenvalues.dtype).eps)
-        logs = jnp.sum(jnp.log(jnp.where(eigenvalues > 0, eigenvalues, 1)), axis=-1)
-        return logs[0], logs[1], positive
+        Nothing here is a difference of what grows where the noise is nearly singular, as it is at
+        the optimum if both noises become one.
+        """
+        half = jnp.linalg.cholesky(self.noise(coupling))
+        white = _divided(half, self.gains)
+        eye = jnp.eye(white.shape[1], dtype=white.dtype)
+        return half, white, jnp.linalg.cholesky(eye + white.T @ white)
+
+    def precisions(self, coupling: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Inverse of the noise, and how much smaller that of noise and signal is."""
+        half, white, carried = self.heard(coupling)
+        root = jax.scipy.linalg.solve_triangular(
+            half, _divided(carried, white.T).T, lower=True, trans=1
+        )
+        one = jnp.eye(len(half), dtype=half.dtype)
+        return jax.scipy.linalg.cho_solve((half, True), one), root @ root.T
 
     def information(self, coupling: jax.Array) -> Float[jax.Array, ""]:
-        received, noise, _ = self.log_determinants(coupling)
-        return (received - noise) / 2
+        return jnp.sum(jnp.log(jnp.diag(self.heard(coupling)[2])))
 
     def objective(self, coupling: jax.Array, barrier: jax.Array) -> Float[jax.Array, ""]:
         """Information and barrier; the largest number outside of the ball."""
-        received, noise, positive = self.log_determinants(coupling)
-        cost = (received - noise) / 2 - barrier * noise
-        return jnp.where(positive, cost, jnp.finfo(cost.dtype).max)
+        eigenvalues = jnp.linalg.eigvalsh(self.noise(coupling))
+        inside = jnp.all(eigenvalues > 64 * jnp.finfo(eigenvalues.dtype).eps)
+        volume = jnp.sum(jnp.log(jnp.where(inside, eigenvalues, 1)))
+        cost = self.information(jnp.where(inside, coupling, 0)) - barrier * volume
+        return jnp.where(inside, cost, jnp.finfo(cost.dtype).max)
 
 
 class _Iterate(NamedTuple):
@@ -234,8 +234,8 @@ class _Iterate(NamedTuple):
 
 
 def _minimise(program: _Program) -> _Iterate:
-    shape = (program.size, len(program.signal) - program.size)
-    dtype = program.signal.dtype
+    shape = (program.size, len(program.gains) - program.size)
+    dtype = program.gains.dtype
     coupling, barrier = jnp.zeros(shape, dtype), jnp.array(0.1, dtype)
     return jax.lax.while_loop(
         lambda at: (at.step < MOST_STEPS) & (at.gap > TOLERANCE),
@@ -247,10 +247,13 @@ def _minimise(program: _Program) -> _Iterate:
 def _advance(program: _Program, at: _Iterate) -> _Iterate:
     """One Newton step on information and barrier."""
     a, b = at.coupling.shape
-    received, noise = (program.inverse(at.coupling, with_signal=signal) for signal in (True, False))
-    slope = received[:a, a:] - noise[:a, a:]
-    gradient = slope - 2 * at.barrier * noise[:a, a:]
-    curvature = (1 + 2 * at.barrier) * _curvature(noise, a) - _curvature(received, a)
+    precision, learned = program.precisions(at.coupling)
+    gradient = -learned[:a, a:] - 2 * at.barrier * precision[:a, a:]
+    curvature = (
+        2 * at.barrier * _curvature(precision, precision, a)
+        + _curvature(precision, learned, a)
+        + _curvature(learned, precision - learned, a)
+    )
     scale = jax.lax.rsqrt(jnp.diag(curvature))
     ridge = 8 * jnp.finfo(scale.dtype).eps * len(scale) * jnp.eye(len(scale), dtype=scale.dtype)
     half = jnp.linalg.cholesky(scale[:, None] * curvature * scale[None] + ridge)
@@ -261,24 +264,28 @@ def _advance(program: _Program, at: _Iterate) -> _Iterate:
     costs = jax.vmap(lambda t: program.objective(at.coupling + t * step, at.barrier))(lengths)
     length = jnp.max(lengths, where=costs == jnp.min(costs), initial=0)
     inside = jnp.min(costs) < jnp.finfo(costs.dtype).max
-    coupling = at.coupling + jnp.where(inside, length, 0) * step
+    coupling = at.coupling + jnp.where(inside, length * step, 0)
     lowest = 0.1 * TOLERANCE / (a + b)  # below, there is only rounding
     lowered = jnp.maximum(at.barrier * LOWERED, lowest)
     barrier = jnp.where(decrement < ON_PATH, lowered, at.barrier)
     return _Iterate(at.step + 1, coupling, barrier, _gap(program, coupling))
 
 
-def _curvature(inverse: Float[jax.Array, "s s"], a: int) -> Float[jax.Array, "ab ab"]:
-    """Negative second derivative of half a log-determinant, by entries of the block off it."""
-    first, across, second = inverse[:a, :a], inverse[:a, a:], inverse[a:, a:]
-    same = jnp.einsum("ik,jl->ijkl", first, second)
-    crossed = jnp.einsum("il,kj->ijkl", across, across)
-    return (same + crossed).reshape(across.size, across.size)
+def _curvature(
+    one: Float[jax.Array, "s s"], other: Float[jax.Array, "s s"], a: int
+) -> Float[jax.Array, "ab ab"]:
+    """Of one inverse twice: the negative second derivative of half a log-determinant.
+
+    It is by entries of the block off the diagonal, and linear in each of two inverses.
+    """
+    same = jnp.einsum("ik,jl->ijkl", one[:a, :a], other[a:, a:])
+    crossed = jnp.einsum("il,kj->ijkl", one[:a, a:], other[:a, a:])
+    entries = a * (len(one) - a)
+    return (same + crossed).reshape(entries, entries)
 
 
 def _gap(program: _Program, coupling: Float[jax.Array, "a b"]) -> Float[jax.Array, ""]:
     """By how much a linear function with this slope could still fall within the ball."""
-    a = program.size
-    received, noise = (program.inverse(coupling, with_signal=signal) for signal in (True, False))
-    slope = received[:a, a:] - noise[:a, a:]
+    _, learned = program.precisions(coupling)
+    slope = -learned[: program.size, program.size :]
     return jnp.sum(slope * coupling) + jnp.sum(jnp.linalg.svdvals(slope))

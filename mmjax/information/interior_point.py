@@ -29,6 +29,7 @@ LOWERED = 0.03  # the barrier's weight from one point of its path to the next
 ON_PATH = 50.0  # squared Newton decrement up to which a point counts as being on the path
 SAFE = 0.995  # share of the way to the boundary that a step may go
 LENGTHS = (1.0, 0.3, 0.1, 0.02)  # of a step, as shares of the longest safe one
+LEAST = 1e-100  # a probability; what is below is none: its square would be no number any more
 DRIFT = 1e4  # factor by which a cell's multiplier may differ from barrier / cell
 
 
@@ -133,7 +134,7 @@ def largest_conditional_entropy(
 def _start(rows: jax.Array, columns: jax.Array) -> tuple[Program, Iterate]:
     """Sources that are independent given y: feasible, and positive where that is possible."""
     total = jnp.sum(columns, axis=0, keepdims=True)
-    there = columns > 0
+    there = columns > LEAST
     # Marginals of rows and columns agree on p(y): one equation for each y follows from the others.
     # The largest is left out, or the others would hang together by next to nothing. (No argmax: JAX
     # cannot lower it in float64 within a 32-bit program.)
@@ -145,12 +146,11 @@ def _start(rows: jax.Array, columns: jax.Array) -> tuple[Program, Iterate]:
     program = Program(
         rows,
         columns,
-        (rows > 0)[:, None] & there[None],
-        jnp.concatenate([(rows <= 0).ravel(), (~there | redundant).ravel()]),
+        (rows > LEAST)[:, None] & there[None],
+        jnp.concatenate([(rows <= LEAST).ravel(), (~there | redundant).ravel()]),
     )
     q = rows[:, None] * (columns / jnp.where(total > 0, total, 1))[None]
-    q = jnp.where(program.possible & (q > 0), q, jnp.finfo(q.dtype).tiny)
-    q = jnp.where(program.possible, q, 1)
+    q = jnp.where(program.possible, jnp.maximum(q, LEAST), 1)
     barrier = 0.1 / jnp.sum(program.possible, dtype=q.dtype)
     z = jnp.where(program.possible, barrier / q, 1)
     multipliers = jnp.zeros(rows.size + columns.size, q.dtype)
@@ -184,7 +184,7 @@ def _advance(program: Program, at: Iterate) -> Iterate:
     multipliers = at.multipliers + change
     lowest = 0.1 * TOLERANCE / jnp.sum(possible, dtype=q.dtype)  # below, there is only rounding
     lowered = jnp.maximum(at.barrier * LOWERED, lowest)
-    return Iterate(
+    found = Iterate(
         at.step + 1,
         q,
         jnp.where(possible, z, 1),
@@ -192,6 +192,9 @@ def _advance(program: Program, at: Iterate) -> Iterate:
         jnp.where(decrement < ON_PATH, lowered, at.barrier),
         _negative_entropy(program, q) - _dual_bound(program, multipliers),
     )
+    sound = jnp.isfinite(found.gap + jnp.sum(found.z))  # or stay, with a gap that says so
+    stayed = at._replace(step=at.step + 1)
+    return jax.tree.map(lambda new, old: jnp.where(sound, new, old), found, stayed)
 
 
 class _InverseHessian(NamedTuple):

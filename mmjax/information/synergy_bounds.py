@@ -14,7 +14,7 @@ from jaxtyping import Float
 from mmjax.arrays import Array, accumulation_dtype, checked
 from mmjax.information.broja import broja
 from mmjax.information.couplings import coupling_entropy_bound, greedy_coupling, largest_entropy
-from mmjax.information.discrete import SLACK, _log, entropy, mutual_information
+from mmjax.information.discrete import SLACK, entropy, log_probabilities, mutual_information
 from mmjax.information.units import in_unit
 
 
@@ -25,8 +25,10 @@ class SynergyBounds(NamedTuple):
         redundancy: the redundancy, which follows from the pairs.
         unique_1: what is unique to the first source, likewise.
         unique_2: what is unique to the second source, likewise.
-        by_redundancy: the synergy is at least this; below 0 it says nothing.
-        by_disagreement: the synergy is at least this too.
+        by_redundancy: the synergy is at least this, and no bound from these pairs can say more:
+            some joint distribution with them has no more synergy.
+        by_disagreement: the synergy is at least this too, the source's other bound. It is never the
+            larger one, and below 0 it says nothing.
         upper: the synergy is at most this.
         upper_greedy: the upper bound as the source has it, by a coupling found greedily, which is
             not sure to be one.
@@ -150,4 +152,4 @@ def _disagreement(sources: jax.Array, first: jax.Array, second: jax.Array) -> ja
         posterior = pair / jnp.where(total > 0, total, 1)
         roots.append(jnp.where(pair > 0, jnp.sqrt(jnp.where(pair > 0, posterior, 1)), 0))
     affinity = jnp.einsum("ay,by->ab", *roots, precision=jax.lax.Precision.HIGHEST)
-    return -jnp.sum(sources * _log(affinity))
+    return -jnp.sum(sources * log_probabilities(affinity))

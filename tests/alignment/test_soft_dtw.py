@@ -63,11 +63,11 @@ def test_narrow_dtypes_are_computed_in_float32(dtype, paths):
     np.testing.assert_allclose(np.float64(visits), wanted_visits, rtol=rounding, atol=1e-5)
 
 
-def test_a_long_table_is_a_wide_one_turned():
-    turned, visits = rows_and_visits(np.float32(COST), 0.5, LENGTHS, 3)
-    rows, wide = rows_and_visits(np.float32(COST.transpose(0, 2, 1)), 0.5, LENGTHS[::-1], 3)
-    np.testing.assert_allclose(rows, turned, rtol=1e-6)
-    np.testing.assert_allclose(wide.transpose(0, 2, 1), visits, rtol=1e-5, atol=1e-6)
+def test_a_long_table_is_a_wide_one_turned(double):
+    turned, visits = rows_and_visits(COST, 0.5, LENGTHS, 2)
+    rows, wide = rows_and_visits(COST.transpose(0, 2, 1), 0.5, LENGTHS[::-1], 2)
+    np.testing.assert_allclose(rows, turned, rtol=1e-12)
+    np.testing.assert_allclose(wide.transpose(0, 2, 1), visits, rtol=1e-9, atol=1e-12)
 
 
 def test_gamma_and_second_derivatives(assert_slopes):
@@ -99,12 +99,12 @@ def test_extreme_costs_stay_finite(scale, gamma, paths):
     assert np.isfinite(visits).all()
 
 
-def test_vmap_is_a_loop():
+def test_vmap_is_a_loop(double):
     lengths = jax.tree.map(lambda z: np.stack([z, z[::-1]]), LENGTHS)
-    costs = np.float32(np.stack([COST, COST[::-1]]))
+    costs = np.stack([COST, COST[::-1]])
     found = jax.jit(jax.vmap(lambda c, n: soft_dtw(c, gamma=0.5, lengths=n)))(costs, lengths)
-    np.testing.assert_allclose(found[0], found[1][::-1], rtol=1e-6)
-    np.testing.assert_allclose(found[0], rows_and_visits(costs[0], 0.5, LENGTHS)[0], rtol=1e-6)
+    np.testing.assert_allclose(found[0], found[1][::-1], rtol=1e-12)
+    np.testing.assert_allclose(found[0], rows_and_visits(COST, 0.5, LENGTHS)[0], rtol=1e-12)
 
 
 def test_forbidden_cells_are_gone_round_or_make_the_cost_infinite(paths, double):
@@ -129,19 +129,20 @@ def test_nan_within_the_lengths_shows_in_its_row_only():
     np.testing.assert_array_equal(visits[1:], clean_visits[1:])
 
 
-def test_sequences_longer_than_the_band_have_no_path():
-    lengths = np.array([5, 3]), np.array([1, 3])
-    rows, visits = rows_and_visits(np.float32(COST[:2]), 0.5, lengths, 2)
+def test_sequences_longer_than_the_band_have_no_path(double):
+    lengths = np.array([5, 3, 5, 5, 5, 5]), np.array([1, 3, 4, 4, 4, 4])
+    rows, visits = rows_and_visits(COST, 0.5, lengths, 2)
     assert np.isinf(rows[0])
-    assert np.isfinite(rows[1])
+    assert np.isfinite(rows[1:]).all()
     assert not visits[0].any()
 
 
-def test_lengths_on_the_device_that_do_not_fit_have_no_path():
-    lengths = jnp.array([6, 5]), jnp.array([4, -1])
-    rows, visits = rows_and_visits(np.float32(COST[:2]), 0.5, lengths)
-    assert np.isinf(rows).all()
-    assert not visits.any()
+def test_lengths_on_the_device_that_do_not_fit_have_no_path(double):
+    lengths = jnp.array([6, 5, 5, 5, 5, 5]), jnp.array([4, -1, 4, 4, 4, 4])
+    rows, visits = rows_and_visits(COST, 0.5, lengths)
+    assert np.isinf(rows[:2]).all()
+    assert np.isfinite(rows[2:]).all()
+    assert not visits[:2].any()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_the_divergence_is_what_its_three_terms_are(paths, double):
         np.testing.assert_allclose(found[row], terms[0] - (terms[1] + terms[2]) / 2, atol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), log_gamma=st.floats(-2, 2))
 def test_the_divergence_is_0_between_equals_and_not_negative(seed, log_gamma):
     x, y = np.random.default_rng(seed).normal(size=(2, N, T, 3)).astype(np.float32)

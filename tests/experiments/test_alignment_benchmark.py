@@ -15,8 +15,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def test_the_command_prints_and_writes_its_tables(tmp_path):
     path = tmp_path / "told.json"
-    sizes = ["--rounds=1", "--batch=2", "--steps=6", "--features=2", "--points=8"]
-    command = [sys.executable, "-m", "experiments.benchmarks.alignment", *sizes, f"--json={path}"]
+    sizes = ["--turns=1", "--pairs=2", "--sequence_length=6", "--dimensions=2", "--points=8"]
+    command = [sys.executable, "-m", "experiments.benchmarks.alignment", *sizes, f"--report={path}"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told = json.loads(path.read_text())

@@ -8,6 +8,7 @@ import pytest
 
 from experiments.reproduce import mosi_fusion
 from experiments.reproduce.mosi_fusion import (
+    COLUMNS,
     MODALITIES,
     OPERATORS,
     held_out,
@@ -16,7 +17,8 @@ from experiments.reproduce.mosi_fusion import (
     report,
     weighted_f1,
 )
-from mmjax.fusion import FUSIONS
+from mmjax.fusion import FUSIONS, SEQUENCE_FUSIONS
+from mmjax.fusion.late import RULES
 
 VIDEOS, EACH = 12, 8
 
@@ -83,33 +85,48 @@ def test_weighted_f1_by_hand():
 
 @pytest.mark.usefixtures("promotion")
 def test_an_operator_learns_what_there_is_and_misses_what_is_masked(path):
-    row = measured("low_rank", read(path), seeds=3, checks=8, steps=25)
+    row = measured("low_rank", read(path), seeds=3, looks=8, updates=25)
+    assert set(row) == set(COLUMNS)
     share = {name: float(cell.split()[0]) for name, cell in row.items() if "±" in cell}
     assert share["accuracy"] > 85
     assert share["weighted F1"] > 85
-    assert share["no video"] > 85
-    assert share["no text"] < share["accuracy"] - 10
+    assert share["without video"] > 85
+    assert share["without text"] < share["accuracy"] - 10
 
 
-@pytest.mark.usefixtures("promotion")
-def test_the_table_holds_the_published_and_ours(path, capsys):
-    report(path, ["attention"], seeds=2, checks=1, steps=2)
+def test_the_table_holds_the_published_and_ours(path, capsys, monkeypatch):
+    asked = []
+
+    def row(operator, parts, **options):
+        asked.append((operator, *sorted(parts[0].features), options))
+        return dict.fromkeys(COLUMNS, "12.3 ± 4.5")
+
+    monkeypatch.setattr(mosi_fusion, "measured", row)
+    options = {"seeds": 2, "looks": 1, "updates": 2}
+    report(path, ["attention"], **options)
+    assert asked == [
+        *(("additive", m, options) for m in MODALITIES),
+        ("attention", *MODALITIES, options),
+    ]
     table = capsys.readouterr().out
     for name in ("bc-LSTM, Poria et al. 2017", "ours, text alone", "ours, attention"):
         assert f"| {name}" in table
     assert "80.3" in table
+    assert table.count("12.3 ± 4.5") == 4 * len(COLUMNS)
     widths = {len(row) for row in re.findall(r"^\|.*\|$", table, re.MULTILINE)}
     assert len(widths) == 1
 
 
 def test_every_operator_of_the_library_is_in_it():
-    names = {name.partition(",")[0] for name in OPERATORS}
+    names = {name.removesuffix(f"_{rule}") for name in OPERATORS for rule in RULES}
     assert set(FUSIONS) <= names
+    assert set(SEQUENCE_FUSIONS) - {"depth"} <= names
+    assert {"early", "intermediate", "progressive"} <= names  # depths of fusion
 
 
 def test_an_unknown_operator_is_refused(path):
     with pytest.raises(ValueError, match="unknown operators"):
-        report(path, ["adition"], seeds=2, checks=1, steps=1)
+        report(path, ["adition"], seeds=2, looks=1, updates=1)
 
 
 def test_without_data_it_says_what_is_missing(monkeypatch):

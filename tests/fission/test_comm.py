@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, Mesh
+from jax.sharding import PartitionSpec as P
 
 from mmjax.fission import CoMM, Projections, comm_loss
 from mmjax.reduction import masked_mean
@@ -81,6 +83,29 @@ def test_is_its_definition_whatever_stands_in_place_of_a_missing_modality(case):
         assert np.isfinite(gradient).all()
         assert not gradient[:, ~have[name]].any()
         assert np.abs(gradient[:, have[name]]).min(axis=-1).max() > 0
+
+
+def test_sharded_examples_cost_what_they_cost_together():
+    rows = {name: both.astype(np.float32) for name, both in ROWS.items()}
+    mesh = Mesh(np.array(jax.devices()[:2]), ("data",), axis_types=(AxisType.Auto,))
+
+    def loss(rows, where):
+        local = functools.partial(comm_loss, temperature=0.5, axis_name="data")
+        sharded = jax.shard_map(
+            lambda rows, where: local(*projections(rows), where=where),
+            mesh=mesh,
+            in_specs=(P(None, "data"), P("data")),
+            out_specs=P("data"),
+        )
+        found = sharded(rows, where)
+        return masked_mean(found), found
+
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
+    (_, found), gradients = run(rows, WHERE)
+    (_, wanted), wanted_gradients = compiled()(rows, WHERE)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, wanted_gradients[name], rtol=1e-4, atol=1e-6)
 
 
 def test_the_order_of_the_modalities_says_nothing():

@@ -250,47 +250,52 @@ def explained(z, w):
 
 def test_learns_the_factors_apart_without_labels():
     made = shared_and_unique_factors(1024, shared=1, unique={"a": 1, "b": 1}, observed=2, seed=0)
-    data = {name: jnp.asarray(x) for name, x in made.modalities.items()}
+    # Turned only: were one direction of a modality louder than another, the best trade between
+    # hearing it and keeping out what is shared would lie in between.
+    turn = np.array([[0.6, 0.8], [-0.8, 0.6]], np.float32)
+    data = {
+        name: np.concatenate([made.factors["shared"], made.factors[name]], axis=1) @ turn
+        for name in ("a", "b")
+    }
     module = FactorCL(
         shared={name: nn.Dense(1) for name in data},
         unique={name: nn.Dense(1) for name in data},
-        critic=functools.partial(SeparableCritic, hidden=(32,), features=16),
+        critic=functools.partial(SeparableCritic, hidden=(16,), features=16),
     )
 
     def views(key):
         rows, one, two = jax.random.split(key, 3)
-        chosen = jax.random.randint(rows, (128,), 0, 1024)
-        batch = {name: x[chosen] for name, x in data.items()}
+        chosen = jax.random.randint(rows, (64,), 0, 1024)
+        batch = {name: jnp.asarray(x)[chosen] for name, x in data.items()}
         return [
             {m: x + 0.05 * jax.random.normal(k, x.shape) for m, x in batch.items()}
             for k in (one, two)
         ]
 
-    optimizer = optax.adam(1e-2)
+    optimizer = optax.flatten(optax.adam(2e-2))
 
     def loss(params, key):
         bounds = module.apply(params, *views(key), method="self_supervised")
         return jnp.mean(factorcl_loss(bounds))
 
-    @jax.jit
-    def trained(key):
-        params = nn.unbox(module.init(key, *views(key), method="self_supervised"))
-
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def trained(params, key):
         def step(carry, key):
             params, state = carry
             updates, state = optimizer.update(jax.grad(loss)(params, key), state)
             return (optax.apply_updates(params, updates), state), None
 
-        carry, _ = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, 600))
+        carry, _ = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, 300))
         return carry[0]
 
+    params = filled(module, "self_supervised", data)
     with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in integers
-        params = trained(jax.random.key(0))
+        params = trained(params, jax.random.key(0))
     factors = module.apply(params, data)
     for name in data:
-        assert explained(factors.shared[name], made.factors["shared"]) > 0.8
-        assert explained(factors.unique[name], made.factors[name]) > 0.8
-        assert explained(factors.unique[name], made.factors["shared"]) < 0.2
+        assert explained(factors.shared[name], made.factors["shared"]) > 0.9
+        assert explained(factors.unique[name], made.factors[name]) > 0.9
+        assert explained(factors.unique[name], made.factors["shared"]) < 0.1
 
 
 def test_names_that_differ_are_refused():

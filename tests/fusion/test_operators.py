@@ -16,6 +16,7 @@ from mmjax.fusion import (
     film_fusion,
     gated_fusion,
     low_rank_fusion,
+    multiplicative_fusion,
     nl_gate_fusion,
     non_local_gate,
     outer_product,
@@ -108,8 +109,15 @@ def test_an_order_below_one_is_refused():
 
 
 def test_one_modality_makes_no_pair():
-    with pytest.raises(ValueError, match="a pair takes two modalities, got a only"):
-        bilinear_fusion({"a": X["a"]}, {}, np.zeros(5))
+    """Deleting the last but one is no more than masking it, then."""
+    alone, bias, parts = {"a": X["a"]}, np.float32(RNG.normal(size=5)), kernels(5)
+    pair = {("a", "b"): kernels(3, 5)["a"]}
+    masked = {"where": {"a": np.ones(4, bool), "b": np.zeros(4, bool)}}
+    np.testing.assert_array_equal(bilinear_fusion(alone, {}, bias), np.tile(bias, (4, 1)))
+    close(bilinear_fusion(X, pair, bias, **masked), np.tile(bias, (4, 1)))
+    linear = alone["a"] @ parts["a"] + bias[None]
+    close(multiplicative_fusion(alone, {}, {"a": parts["a"]}, bias), linear)
+    close(multiplicative_fusion(X, pair, parts, bias, **masked), linear)
 
 
 def test_pairs_in_another_order_are_refused():

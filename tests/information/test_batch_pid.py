@@ -22,6 +22,12 @@ RNG = np.random.default_rng(0)
 N, M, CLASSES = 6, 5, 3
 
 
+@pytest.fixture
+def promoting():
+    with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in integers
+        yield
+
+
 def problem(seed):
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(N, M, CLASSES)).astype(np.float32)
@@ -89,6 +95,7 @@ def information(joint):
     return jnp.sum(joint * jnp.log(ratio))
 
 
+@pytest.mark.usefixtures("promoting")
 def test_scores_that_are_descended_reach_the_exact_union_information():
     """With the exact posteriors of discrete sources, uniform so that each code is a row."""
     p = np.random.default_rng(4).exponential(size=(4, 4, 2))
@@ -167,6 +174,7 @@ def test_every_network_has_a_gradient_and_only_its_own():
     assert not any(np.any(slope) for slope in jax.tree.leaves(of_union[:3]))
 
 
+@pytest.mark.usefixtures("promoting")
 @pytest.mark.parametrize("gate", ["xor", "redundant", "unique_1"])
 def test_trained_on_a_gate_it_finds_what_the_gate_does(gate):
     data = logic_gate(gate, 512, seed=0)

@@ -1,6 +1,7 @@
 """The exact decomposition: gates, the definition, identities, gradients, and what is no input."""
 
 import functools
+import math
 
 import hypothesis
 import hypothesis.strategies as st
@@ -15,6 +16,7 @@ from mmjax.information import broja
 from mmjax.information.pid import PID
 
 PARTS = ("redundancy", "unique_1", "unique_2", "synergy")
+SHAPE = (12, 4, 3, 4)  # of every batch, for compiling takes longer than anything else here
 
 
 @pytest.fixture(autouse=True)
@@ -23,20 +25,40 @@ def no_nan_on_the_way():
         yield
 
 
+def padded(tables):
+    """Tables as one batch, with outcomes that never occur, and uniform tables up to its size."""
+    batch = np.full(SHAPE, 1 / math.prod(SHAPE[1:]))
+    for row, table in zip(batch, tables, strict=False):
+        row[:] = 0
+        row[tuple(map(slice, table.shape))] = table
+    return batch
+
+
 @functools.cache
-def compiled(wide=True):
-    """Decompositions of a batch, in float64 unless ``wide`` is False."""
-    function = jax.jit(broja)
-
-    def run(p):
-        with jax.enable_x64(wide):
-            return PID(*map(np.asarray, function(jnp.asarray(p))))
-
-    return run
+def compiled(unit="nats"):
+    return jax.jit(functools.partial(broja, unit=unit))
 
 
-def tables(seed, number=8):
-    """Random probabilities, skewed, some of them 0."""
+def decomposed(tables, *, wide=True, unit="nats"):
+    """Decompositions of up to twelve tables, in float64 unless ``wide`` is False."""
+    with jax.enable_x64(wide):
+        parts = compiled(unit)(jnp.asarray(padded(tables), float))
+    return PID(*(np.asarray(part)[: len(tables)] for part in parts))
+
+
+@functools.cache
+def compiled_slopes():
+    return jax.jit(jax.vmap(jax.jacrev(lambda p: jnp.stack(broja(p)[:4]))))
+
+
+def slopes(tables):
+    """Gradients of each part, in float64."""
+    with jax.enable_x64(True):
+        return np.asarray(compiled_slopes()(jnp.asarray(padded(tables))))[: len(tables)]
+
+
+def random_tables(seed, number=8):
+    """Skewed probabilities, some of them 0."""
     rng = np.random.default_rng(seed)
     p = rng.exponential(size=(number, 3, 3, 2)) ** 3
     p *= rng.random(p.shape) < rng.uniform(0.3, 1, size=(number, 1, 1, 1))
@@ -76,16 +98,13 @@ def union_of_binary(p, points=41, rounds=14):
     return -np.sum(target * np.log(target)) - entropies.max()
 
 
-def test_gates_are_exact():
-    """Padded with outcomes that never occur, which change nothing."""
-    padded = np.zeros((len(GATES), 4, 2, 4))
-    for table, gate in zip(padded, GATES.values(), strict=True):
-        n, m, classes = gate.joint.shape
-        table[:n, :m, :classes] = gate.joint
-    found = compiled()(padded)
-    for i, gate in enumerate(GATES.values()):
-        wanted = [getattr(gate.pid, name) for name in PARTS]
-        np.testing.assert_allclose([part[i] for part in found[:4]], wanted, atol=1e-9)
+def test_gates_are_exact_in_either_unit():
+    joints = [gate.joint for gate in GATES.values()]
+    found, in_bits = decomposed(joints), decomposed(joints, unit="bits")
+    wanted = [[getattr(gate.pid, name) for gate in GATES.values()] for name in PARTS]
+    np.testing.assert_allclose(found[:4], wanted, atol=1e-9)
+    np.testing.assert_allclose(in_bits[:4], np.array(wanted) / np.log(2), atol=1e-9)
+    np.testing.assert_allclose(in_bits.gap * np.log(2), found.gap, rtol=1e-6)
     assert np.max(found.gap) < 2e-10
     assert np.max(found.infeasibility) < 1e-12
 
@@ -94,21 +113,21 @@ def test_binary_tables_are_decomposed_as_the_definition_says():
     p = np.random.default_rng(0).exponential(size=(6, 2, 2, 2)) ** 2
     p[1, 0, 0, 0] = p[1, 1, 1, 0] = p[2, 0, 1, 1] = p[3, 0, :, 0] = 0
     p /= p.sum(axis=(1, 2, 3), keepdims=True)
-    found = compiled()(p)
-    for i, table in enumerate(p):
+    found = np.stack(decomposed(p)[:4], axis=1)
+    for parts, table in zip(found, p, strict=True):
         union = union_of_binary(table)
         first, second = information(table.sum(axis=1)), information(table.sum(axis=0))
         both = information(table.reshape(4, 2))
         wanted = [first + second - union, union - second, union - first, both - union]
-        np.testing.assert_allclose([part[i] for part in found[:4]], wanted, atol=1e-8)
+        np.testing.assert_allclose(parts, wanted, atol=1e-8)
 
 
 @pytest.mark.parametrize("wide", [True, False], ids=["float64", "float32"])
 @hypothesis.given(st.integers(0, 2**32 - 1))
 @hypothesis.settings(max_examples=10, deadline=None)
 def test_parts_add_up_are_not_negative_and_know_no_order(wide, seed):
-    p = tables(seed)
-    found, swapped = (compiled(wide)(x) for x in (p, p.transpose(0, 2, 1, 3)))
+    p = random_tables(seed)
+    found, swapped = (decomposed(x, wide=wide) for x in (p, p.transpose(0, 2, 1, 3)))
     rounding = 1e-9 if wide else 2e-6
     sums = {
         "first": (found.redundancy + found.unique_1, [information(t.sum(axis=1)) for t in p]),
@@ -116,18 +135,18 @@ def test_parts_add_up_are_not_negative_and_know_no_order(wide, seed):
         "both": (sum(found[:4]), [information(t.reshape(9, 2)) for t in p]),
         "swapped": (found.unique_1, swapped.unique_2),
     }
-    for one, other in sums.values():
-        np.testing.assert_allclose(one, other, atol=rounding)
+    for name, (one, other) in sums.items():
+        np.testing.assert_allclose(one, other, atol=rounding, err_msg=name)
     assert min(part.min() for part in found[:4]) > -rounding
     assert found.gap.max() < 2e-10
-    assert found.infeasibility.max() < 1e-9 if wide else 1e-6
+    assert found.infeasibility.max() < (1e-9 if wide else 1e-6)
 
 
 def test_a_certificate_is_what_it_says():
     """No q is better by more than the gap: not even far better ones that were looked for."""
     rng = np.random.default_rng(3)
-    p = tables(5, number=1)
-    found = compiled()(p)
+    p = random_tables(5, number=1)
+    found = decomposed(p)
     target = p[0].sum(axis=(0, 1))
     largest = -np.sum(target * np.log(target)) - (
         found.redundancy[0] + found.unique_1[0] + found.unique_2[0]
@@ -144,35 +163,30 @@ def test_a_certificate_is_what_it_says():
         assert conditional_entropy(q) <= largest + found.gap[0] + 1e-12
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_gradients_are_finite_differences_along_the_simplex(name):
-    with jax.enable_x64(True):
-        p = np.random.default_rng(1).uniform(0.5, 1.5, size=(3, 2, 2))
-        p = jnp.asarray(p / p.sum())
-        part = jax.jit(lambda p: getattr(broja(p), name))
-        slope, step = jax.grad(part)(p), 1e-5
-        assert jnp.sum(slope * p) == pytest.approx(0, abs=1e-9)  # of p / p.sum()
-        for i in np.ndindex(p.shape):
-            difference = (part(p.at[i].add(step)) - part(p.at[i].add(-step))) / (2 * step)
-            assert slope[i] == pytest.approx(float(difference), abs=2e-6)
+def test_gradients_are_finite_differences():
+    rng, step = np.random.default_rng(1), 1e-4
+    p = rng.uniform(0.5, 1.5, size=SHAPE)
+    p /= p.sum(axis=(1, 2, 3), keepdims=True)
+    change = p * rng.normal(size=SHAPE)  # also of the sum: the slope is that of p / p.sum()
+    ahead, behind = (np.stack(decomposed(p + h * change)[:4], axis=1) for h in (step, -step))
+    found = np.sum(slopes(p) * change[:, None], axis=(2, 3, 4))
+    np.testing.assert_allclose(found, (ahead - behind) / (2 * step), atol=5e-6)
 
 
 def test_what_is_impossible_has_no_gradient_and_the_rest_has_a_finite_one():
-    gates = jnp.asarray(
-        np.stack([GATES[g].joint for g in ("and", "xor", "redundant")]), jnp.float32
-    )
-    total = jax.jit(jax.grad(lambda p: jnp.sum(jnp.stack(broja(p)[:2]))))
-    slope = total(gates)
-    assert np.all(np.isfinite(slope))
-    assert not np.any(np.asarray(slope)[np.asarray(gates) == 0])
+    gates = padded([gate.joint for gate in GATES.values()])
+    found = slopes(gates)
+    assert np.all(np.isfinite(found))
+    assert not np.any(np.where(gates[:, None] == 0, found, 0))
+    for slope, (name, gate) in zip(found[:, 3], GATES.items(), strict=False):
+        assert np.any(slope) or not gate.pid.synergy, name
 
 
-def test_gradients_under_vmap_are_those_of_each():
-    p = jnp.asarray(tables(2, number=3), jnp.float32) + 0.01
-    synergy = jax.grad(lambda p: jnp.sum(broja(p).synergy))
-    together = jax.jit(synergy)(p)
-    each = jax.jit(jax.vmap(synergy))(p)
-    np.testing.assert_allclose(together, each, atol=1e-5)
+def test_gradients_under_vmap_are_those_of_the_batch():
+    p = padded(random_tables(2))
+    with jax.enable_x64(True):
+        together = jax.jit(jax.grad(lambda p: jnp.sum(broja(p).synergy)))(jnp.asarray(p))
+    np.testing.assert_allclose(together, slopes(p)[:, 3], atol=1e-7)
 
 
 def test_a_second_derivative_is_refused():
@@ -181,54 +195,55 @@ def test_a_second_derivative_is_refused():
         jax.hessian(lambda p: broja(p).redundancy)(p)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 2), (2, 2, 1)])
-def test_single_outcomes_say_nothing(shape):
-    p = np.random.default_rng(0).uniform(size=shape)
-    parts = broja((p / p.sum()).astype(np.float32))
-    second = information((p / p.sum()).sum(axis=0))
-    np.testing.assert_allclose(parts[:4], [0, 0, second, 0], atol=1e-6)
+def test_supports_that_are_nearly_empty_are_ordinary():
+    """One outcome of each variable, of the target, of a source; and a single cell."""
+    pair = np.random.default_rng(0).dirichlet(np.ones(4)).reshape(2, 2)
+    tables = [np.ones((1, 1, 1)), pair[:, :, None], pair[None], pair[:, None]]
+    said = information(pair)
+    wanted = [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, said, 0], [0, said, 0, 0]]
+    np.testing.assert_allclose(np.stack(decomposed(tables)[:4], axis=1), wanted, atol=1e-9)
+    alone = broja(pair[None].astype(np.float32))  # an axis of one outcome, instead of zeros
+    np.testing.assert_allclose(alone[:4], wanted[2], atol=1e-6)
 
 
 def test_probabilities_as_small_as_they_come_do_no_harm():
-    p = tables(7, number=4) + np.array([0, 1e-12, 1e-100, 1e-300])[:, None, None, None]
-    found = compiled()(p / p.sum(axis=(1, 2, 3), keepdims=True))
+    p = random_tables(7, number=12)
+    wanted = decomposed(p)
+    added = np.repeat([1e-30, 1e-100, 1e-200, 1e-300], 3)
+    found = decomposed(p + added[:, None, None, None])
+    np.testing.assert_allclose(found[:4], wanted[:4], atol=1e-9)
     assert found.gap.max() < 2e-10
     assert found.infeasibility.max() < 1e-9
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda p: 2 * p, "must sum to one, got 2.0"),
-        (lambda p: p - 0.2, "must not be negative, got -0.075"),
-        (lambda p: p * np.nan, "must not be negative, got nan"),
-        (lambda p: 0 * p, "must sum to one, got 0.0"),
-    ],
-    ids=["twice", "negative", "nan", "nothing"],
-)
-def test_what_is_no_distribution_is_refused_and_told_inside_jit(change, message):
-    p = change(np.full((2, 2, 2), 1 / 8, np.float32))
+EVEN = np.full((2, 2, 2), 1 / 8, np.float32)
+WRONG = {
+    "twice": (2 * EVEN, "must sum to one, got 2.0"),
+    "negative": (EVEN - np.float32(0.2), "must not be negative, got -0.075"),
+    "nan": (EVEN * np.float32(np.nan), "must not be negative, got nan"),
+    "nothing": (0 * EVEN, "must sum to one, got 0.0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_distribution_is_refused(name):
+    p, message = WRONG[name]
     with pytest.raises(ValueError, match=message):
         broja(p)
+
+
+def test_what_is_no_distribution_is_told_inside_jit():
     with jax.debug_nans(False), jax.debug_infs(False):
-        found = jax.jit(broja)(p)
-    assert np.all(np.isfinite(found[:5]))
-    assert found.infeasibility > 0.5
-    assert np.isinf(found.infeasibility) == np.isnan(p).any()
+        found = decomposed([p for p, _ in WRONG.values()], wide=False)
+    assert np.all(np.isfinite(np.stack(found[:5])))
+    assert np.all(found.infeasibility > 0.5)
+    np.testing.assert_array_equal(np.isinf(found.infeasibility), [name == "nan" for name in WRONG])
 
 
 def test_other_wrong_arguments_are_refused():
-    p = np.full((2, 2, 2), 1 / 8, np.float32)
     with pytest.raises(ValueError, match="unit must be 'nats' or 'bits', got 'bit'"):
-        broja(p, unit="bit")
+        broja(EVEN, unit="bit")
     with pytest.raises(ValueError, match="an outcome on each of its last three axes"):
         broja(np.zeros((2, 0, 2), np.float32))
     with pytest.raises(TypeCheckError, match="'p'"):
-        broja(p[0])
-
-
-def test_bits_are_nats_over_log_2():
-    p = tables(4, number=2).astype(np.float32)
-    nats, bits = broja(p), broja(p, unit="bits")
-    np.testing.assert_allclose(np.log(2) * np.stack(bits[:5]), np.stack(nats[:5]), rtol=1e-6)
-    np.testing.assert_array_equal(bits.infeasibility, nats.infeasibility)
+        broja(EVEN[0])

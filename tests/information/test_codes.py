@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 
 from mmjax.information import joint_probabilities, k_means, principal_components
 
@@ -18,16 +19,18 @@ def test_frequencies_are_counted_of_valid_rows_with_a_known_code():
     for row in codes[:, where].T:
         if all(0 <= code < size for code, size in zip(row, sizes, strict=True)):
             counts[tuple(row)] += 1
-    found = joint_probabilities(list(codes), sizes=sizes, where=where)
+    found = joint_probabilities(*codes, sizes=sizes, where=where)
     np.testing.assert_allclose(found, counts / counts.sum(), rtol=1e-6)
-    assert not np.any(joint_probabilities(list(codes), sizes=sizes, where=np.zeros(200, bool)))
+    assert not np.any(joint_probabilities(*codes, sizes=sizes, where=np.zeros(200, bool)))
 
 
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"one for each of 2 variables, got \(3,\)"):
-        joint_probabilities([np.zeros(4, int)] * 2, sizes=(3,))
+        joint_probabilities(*[np.zeros(4, int)] * 2, sizes=(3,))
     with pytest.raises(ValueError, match="sizes must be positive"):
-        joint_probabilities([np.zeros(4, int)], sizes=(0,))
+        joint_probabilities(np.zeros(4, int), sizes=(0,))
+    with pytest.raises(TypeCheckError, match="n=4"):
+        joint_probabilities(np.zeros(4, int), np.zeros(4, int), np.zeros(3, int), sizes=(1, 1, 1))
 
 
 def test_principal_components_are_those_of_a_singular_value_decomposition():

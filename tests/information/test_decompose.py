@@ -21,7 +21,7 @@ def noisy(codes, seed):
 
 @pytest.mark.parametrize("gate", ["xor", "redundant", "unique_2"])
 def test_continuous_representations_of_a_gate_know_what_the_gate_says(gate):
-    data = logic_gate(gate, 400, seed=1)
+    data = logic_gate(gate, 200, seed=1)
     rows = {"sound": noisy(data.factors["x1"], 1), "image": noisy(data.factors["x2"], 2)}
     found = decompose(rows, data.labels["y"], key=KEY, clusters=2, shuffles=4, unit="bits")
     truth = data.pid["y"]
@@ -33,20 +33,24 @@ def test_continuous_representations_of_a_gate_know_what_the_gate_says(gate):
 
 
 def test_parts_are_those_of_the_frequencies_and_add_up():
-    x1, x2, y = sample_joint(np.full((3, 2, 2), 1 / 12), 60, seed=0)
-    found = decompose({"a": x1, "b": x2}, y, key=KEY, shuffles=2)
-    counts = np.zeros((6, 2))
-    np.add.at(counts, (2 * x1 + x2, y), 1 / 60)
+    x1, x2, y = sample_joint(EVEN, 200, seed=0)
+    found = decompose({"a": x1, "b": x2}, y, key=KEY, shuffles=4, unit="bits")
+    counts = np.zeros((4, 2))
+    np.add.at(counts, (2 * x1 + x2, y), 1 / 200)
     independent = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0)
     some = counts > 0
     wanted = np.sum(counts[some] * np.log(counts[some] / independent[some]))
-    assert found.measured.total == pytest.approx(wanted, abs=1e-5)
+    assert found.measured.total == pytest.approx(wanted / np.log(2), abs=1e-5)
 
 
 def test_neither_the_order_of_the_names_nor_the_numbers_of_the_codes_matter():
-    x1, x2, y = sample_joint(np.random.default_rng(3).dirichlet(np.ones(8)).reshape(2, 2, 2), 90, seed=0)
-    found = decompose({"a": x1, "b": x2}, y, key=KEY, shuffles=2)
-    swapped = decompose({"b": 7 - 5 * x2, "a": 100 * x1}, 3 * y - 9, key=KEY, shuffles=2)
+    joint = np.random.default_rng(3).dirichlet(np.ones(8)).reshape(2, 2, 2)
+    x1, x2, y = sample_joint(joint, 200, seed=0)
+    swapped = {"b": 7 - 5 * x2, "a": 100 * x1}
+    found, swapped = (
+        decompose(codes, labels, key=KEY, shuffles=4, unit="bits")
+        for codes, labels in (({"a": x1, "b": x2}, y), (swapped, 3 * y - 9))
+    )
     assert list(found.measured.unique) == ["a", "b"]
     np.testing.assert_allclose(found.measured.total, swapped.measured.total, atol=1e-6)
     for name, part in found.measured.unique.items():
@@ -75,8 +79,9 @@ def test_invalid_rows_are_as_if_deleted_whatever_they_hold():
     deleted = {name: x[where] for name, x in rows.items()}
     broken = {name: np.where(where[:, None], x, np.nan) for name, x in rows.items()}
     labels = np.where(where, data.labels["y"], -99)
-    found = decompose(broken, labels, key=KEY, clusters=2, shuffles=2, where=where)
-    wanted = decompose(deleted, labels[where], key=KEY, clusters=2, shuffles=2)
+    options = {"key": KEY, "clusters": 2, "shuffles": 4, "unit": "bits"}
+    found = decompose(broken, labels, where=where, **options)
+    wanted = decompose(deleted, labels[where], **options)
     assert found == wanted
 
 
@@ -99,16 +104,38 @@ def test_a_single_row_knows_nothing():
     assert found.measured.total == pytest.approx(0, abs=1e-6)
 
 
+def test_constant_features_know_nothing_and_change_nothing():
+    data = logic_gate("unique_1", 200, seed=3)
+    rows = {"a": noisy(data.factors["x1"], 1), "b": np.full((200, 6), 7, np.float32)}
+    found = decompose(rows, data.labels["y"], key=KEY, clusters=2, shuffles=4, unit="bits")
+    assert found.measured.unique["a"] == pytest.approx(1, abs=0.01)
+    others = [found.measured.redundancy, found.measured.unique["b"], found.measured.synergy]
+    np.testing.assert_allclose(others, 0, atol=1e-6)
+    padded = rows | {"a": np.concatenate([rows["a"], rows["b"]], axis=1)}
+    again = decompose(padded, data.labels["y"], key=KEY, clusters=2, shuffles=4, unit="bits")
+    assert again.measured.unique["a"] == pytest.approx(found.measured.unique["a"], abs=1e-6)
+
+
+THREE = dict.fromkeys("bca", np.zeros(4, int))
+ROWS = np.zeros((4, 2), np.float32)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"representations": {"a": np.zeros(4, int)}}, "of two modalities, got 1: a; take two"),
+        ({"representations": THREE}, "of two modalities, got 3: a, b, c; take two"),
+        (
+            {"representations": {"a": ROWS, "b": ROWS[:3]}},
+            r"b must be .* for the n = 4 labels, got float32 \[3, 2\]",
+        ),
+        ({"representations": {"a": ROWS, "b": ROWS[:, 0]}}, r"b must be .* got float32 \[4\]"),
         ({"where": np.zeros(4, bool)}, "no row is valid"),
         ({"shuffles": 0}, "must be positive, got 8, 0 and None"),
         ({"labels": np.zeros((4, 1), np.float32)}, "continuous labels need continuous"),
         ({"unit": "bans"}, "unit must be 'nats' or 'bits'"),
     ],
-    ids=["one", "nothing", "shuffles", "gaussian", "unit"],
+    ids=["one", "three", "lengths", "floats", "nothing", "shuffles", "gaussian", "unit"],
 )
 def test_what_cannot_be_decomposed_is_refused(change, message):
     codes = {"a": np.array([0, 1, 0, 1]), "b": np.array([0, 0, 1, 1])}

@@ -157,6 +157,18 @@ def test_singular_covariances_have_their_limits(name, x64):
     assert np.all(np.isfinite(gradient))
 
 
+def test_what_is_given_may_be_singular_and_explain_everything():
+    """All are mixtures of two causes, Z of four; then X and Y have something of their own."""
+    mixtures = RNG.normal(size=(50, 8, 2))
+    explained = mixtures @ np.swapaxes(mixtures, -1, -2)
+    own = np.zeros((8, 8))
+    own[:4, :4] = np.kron([[1.0, 0.6], [0.6, 1.0]], np.eye(2))
+    run = jax.jit(functools.partial(gaussian_mutual_information, sizes=(2, 2, 4)))
+    np.testing.assert_allclose(run(np.float32(explained)), np.zeros(50), atol=1e-3)
+    found = run(np.float32(explained + own))
+    np.testing.assert_allclose(found, np.full(50, -math.log(1 - 0.36)), atol=1e-3)
+
+
 def test_entropy_and_divergence_of_a_singular_covariance():
     singular = np.float32(np.diag([1.0, 0.0, 1.0, 1.0, 1.0]))
     value, gradient = compiled(None)(singular)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.information import gaussian_pid
+from mmjax.information import PID, gaussian_pid
 
 SIZES = (2, 2, 2)
 
@@ -18,9 +18,18 @@ def wide():
         yield
 
 
+NUMBER = 5  # of every batch, for compiling takes longer than anything else here
+
+
 @functools.cache
-def compiled(sizes=SIZES):
+def compiled(sizes):
     return jax.jit(functools.partial(gaussian_pid, sizes=sizes))
+
+
+def decomposed(matrices, sizes=SIZES):
+    """Decompositions of up to five covariances."""
+    filled = np.stack([*matrices, *[matrices[0]] * (NUMBER - len(matrices))])
+    return PID(*(np.asarray(part)[: len(matrices)] for part in compiled(sizes)(filled)))
 
 
 def covariance(seed, d=6):
@@ -63,7 +72,7 @@ def union_by_definition(matrix):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_union_information_is_the_least_of_all_gaussians(seed):
     matrix = covariance(seed)
-    found = compiled()(matrix)
+    found = PID(*(part[0] for part in decomposed([matrix])))
     wanted = union_by_definition(matrix)
     first, second = (information(matrix, i, [4, 5]) for i in ([0, 1], [2, 3]))
     both = information(matrix, [0, 1, 2, 3], [4, 5])
@@ -74,7 +83,7 @@ def test_the_union_information_is_the_least_of_all_gaussians(seed):
 
 def test_of_a_target_of_one_feature_the_redundancy_is_the_smaller_information():
     matrices = np.stack([covariance(seed, d=3) for seed in range(5)])
-    found = compiled((1, 1, 1))(matrices)
+    found = decomposed(matrices, (1, 1, 1))
     first, second = ([information(m, [i], [2]) for m in matrices] for i in (0, 1))
     np.testing.assert_allclose(found.redundancy, np.minimum(first, second), atol=1e-9)
     np.testing.assert_allclose(np.minimum(found.unique_1, found.unique_2), 0, atol=1e-9)
@@ -83,10 +92,14 @@ def test_of_a_target_of_one_feature_the_redundancy_is_the_smaller_information():
 def test_equal_sources_on_the_boundary_of_the_ball_are_redundant():
     """Both noises have to become one: the covariance of the optimum is singular."""
     matrix = np.array([[1.0, 0.36, 0.6], [0.36, 1.0, 0.6], [0.6, 0.6, 1.0]])
-    found = compiled((1, 1, 1))(matrix)
-    assert found.redundancy == pytest.approx(-np.log(0.64) / 2, abs=1e-5)
-    assert found.gap < 1e-5
-    np.testing.assert_allclose([found.unique_1, found.unique_2], 0, atol=1e-5)
+    found = decomposed([matrix], (1, 1, 1))
+    assert found.redundancy == pytest.approx(-np.log(0.64) / 2, abs=1e-9)
+    assert found.gap < 2e-10
+    np.testing.assert_allclose([found.unique_1, found.unique_2], 0, atol=1e-9)
+    twice = [0, 1, 0, 1, 2, 3]  # the second source is the first
+    found = decomposed([covariance(seed, d=4)[np.ix_(twice, twice)] for seed in range(NUMBER)])
+    assert found.gap.max() < 1e-8
+    np.testing.assert_allclose([found.unique_1, found.unique_2, found.synergy], 0, atol=1e-7)
 
 
 def test_independent_systems_add_up():
@@ -95,47 +108,42 @@ def test_independent_systems_add_up():
     for i, matrix in enumerate(small):
         own = [i, 2 + i, 4 + i]
         joint[np.ix_(own, own)] = matrix
-    each = [compiled((1, 1, 1))(matrix) for matrix in small]
-    np.testing.assert_allclose(compiled()(joint)[:4], np.sum([p[:4] for p in each], 0), atol=1e-8)
+    each = np.stack(decomposed(small, (1, 1, 1))[:4])
+    np.testing.assert_allclose(np.stack(decomposed([joint])[:4])[:, 0], each.sum(axis=1), atol=1e-8)
 
 
 def test_neither_scale_nor_constant_nor_repeated_features_change_anything():
     matrix = covariance(3)
-    wanted = compiled()(matrix)[:4]
     scale = 10.0 ** np.arange(-6, 6, 2)
-    np.testing.assert_allclose(compiled()(matrix * scale * scale[:, None])[:4], wanted, atol=1e-8)
-    wider = np.zeros((8, 8))
-    wider[np.ix_([0, 1, 3, 4, 5, 6], [0, 1, 3, 4, 5, 6])] = matrix  # two features are constant
-    found = gaussian_pid(wider, sizes=(3, 2, 3))
-    np.testing.assert_allclose(found[:4], wanted, atol=1e-7)
-    repeat = [0, 1, 1, 2, 3, 4, 5]
-    found = gaussian_pid(matrix[np.ix_(repeat, repeat)], sizes=(3, 2, 2))
-    np.testing.assert_allclose(found[:4], wanted, atol=1e-7)
+    wanted, scaled = np.stack(decomposed([matrix, matrix * scale * scale[:, None]])[:4], axis=1)
+    np.testing.assert_allclose(scaled, wanted, atol=1e-8)
+    kept = [0, 1, 1, 6, 2, 3, 4, 5, 6]  # feature 6 is constant
+    wider = np.pad(matrix, (0, 1))[np.ix_(kept, kept)]
+    np.testing.assert_allclose(gaussian_pid(wider, sizes=(4, 2, 3))[:4], wanted, atol=1e-7)
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_gradients_are_finite_differences(part):
-    matrix, step = jnp.asarray(covariance(2)), 1e-5
-
-    def value(matrix):
-        return compiled()((matrix + matrix.T) / 2)[part]
-
-    slope = jax.grad(value)(matrix)
-    for i in [(0, 0), (0, 1), (0, 2), (1, 4), (3, 5), (4, 5), (5, 5)]:
-        ahead, behind = (value(matrix.at[i].add(h)) for h in (step, -step))
-        assert slope[i] == pytest.approx(float(ahead - behind) / (2 * step), abs=1e-6)
+def test_gradients_are_finite_differences():
+    rng, step = np.random.default_rng(2), 1e-5
+    matrices = np.stack([covariance(seed) for seed in range(NUMBER)])
+    change = rng.normal(size=matrices.shape)
+    change += change.transpose(0, 2, 1)
+    one = functools.partial(gaussian_pid, sizes=SIZES)
+    slopes = jax.jit(jax.vmap(jax.jacrev(lambda m: jnp.stack(one(m)[:4]))))(matrices)
+    ahead, behind = (np.stack(decomposed(matrices + h * change)[:4], axis=1) for h in (step, -step))
+    found = np.sum(np.asarray(slopes) * change[:, None], axis=(2, 3))
+    np.testing.assert_allclose(found, (ahead - behind) / (2 * step), atol=2e-5, rtol=1e-5)
 
 
 def test_a_second_derivative_is_refused():
     with pytest.raises(NotImplementedError, match="first derivatives only"):
-        jax.hessian(lambda m: compiled()(m).synergy)(covariance(0))
+        jax.hessian(lambda m: gaussian_pid(m, sizes=SIZES).synergy)(covariance(0))
 
 
 def test_float32_is_float64_rounded():
-    matrices = np.stack([covariance(seed) for seed in range(4)])
-    wide = compiled()(matrices)
+    matrices = np.stack([covariance(seed) for seed in range(NUMBER)])
+    wide = decomposed(matrices)
     with jax.enable_x64(False):
-        narrow = jax.jit(functools.partial(gaussian_pid, sizes=SIZES))(matrices.astype(np.float32))
+        narrow = compiled(SIZES)(matrices.astype(np.float32))
         assert narrow.redundancy.dtype == jnp.float32
         np.testing.assert_allclose(narrow[:4], wide[:4], atol=2e-4)
 
@@ -143,8 +151,8 @@ def test_float32_is_float64_rounded():
 def test_infinite_information_is_refused_and_told_inside_jit():
     matrix = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])  # y = x1
     with pytest.raises(ValueError, match="infinite information: add noise"):
-        gaussian_pid(matrix, sizes=(1, 1, 1))
-    found = compiled((1, 1, 1))(np.stack([matrix, covariance(0, d=3)]))
+        gaussian_pid(np.stack([matrix] * NUMBER), sizes=(1, 1, 1))
+    found = decomposed([matrix, covariance(0, d=3)], (1, 1, 1))
     assert np.all(np.isfinite(np.stack(found[:5])))
     np.testing.assert_array_equal(found.infeasibility, [np.inf, 0])
 

@@ -63,6 +63,18 @@ def test_without_valid_rows_everything_is_0():
     assert cost == 0
 
 
+@pytest.mark.parametrize(
+    "where", [np.ones(N, bool), np.arange(N) == CENTRES[0]], ids=["constant", "single"]
+)
+def test_what_does_not_vary_has_a_ratio_of_nearly_1(where):
+    """All kernels are 1, each has the same weight: their sum is b / (b + regularization)."""
+    same = np.ones((N, 2), np.float32)
+    ratio, _ = everything(same, same[:, :1], where)
+    kernels = np.sum(where[CENTRES])
+    wanted = np.where(where, kernels / (kernels + OPTIONS["regularization"]), 0)
+    np.testing.assert_allclose(ratio, wanted, rtol=1e-5)
+
+
 def test_gradients_of_the_ratio_do_not_see_invalid_rows():
     def total(x, y):
         return jnp.sum(everything(x, y, WHERE)[0])

@@ -210,6 +210,14 @@ def test_a_model_that_ignores_x_says_that_nothing_is_shared():
     assert found.sum() == pytest.approx(0, abs=1e-5)
 
 
+def test_what_is_constant_shares_nothing():
+    constant = np.broadcast_to(np.float32(Y[:1]), (N, D))
+    found = run_club(np.float32(MEAN), np.float32(LOG_VARIANCE), constant)
+    np.testing.assert_allclose(found, np.zeros(N), atol=1e-5)
+    found = run_categorical(np.float32(LOGITS), np.full(N, 2), MASKS["full"])
+    np.testing.assert_allclose(found, np.zeros(N), atol=1e-5)
+
+
 def test_a_label_that_is_no_class_is_as_a_row_that_is_invalid():
     wrong = np.where(MASKS["ragged"], LABELS, C)
     logits = np.float32(LOGITS)

@@ -19,7 +19,7 @@ DECAY = 0.7
 def step(scores, partition, where):
     def mean(scores):
         rows, following = mine(scores, partition, decay=DECAY, where=where)
-        return jnp.sum(rows) / WHERE.sum(), (rows, following)
+        return jnp.mean(rows, where=WHERE), (rows, following)
 
     (_, (rows, following)), gradient = jax.value_and_grad(mean, has_aux=True)(scores)
     return rows, gradient, following

@@ -28,6 +28,17 @@ def compiled():
     return jax.jit(jax.vmap(synergy_bounds)), jax.jit(broja)
 
 
+def bounded(tables):
+    """Bounds and decompositions of up to eight tables, padded to one shape with zeros."""
+    batch = np.full((8, 3, 2, 3), 1 / 18)
+    for row, table in zip(batch, tables, strict=False):
+        row[:] = 0
+        row[tuple(map(slice, table.shape))] = table
+    bounds, exact = compiled()
+    both = bounds(*pairs(batch)), exact(batch)
+    return [type(parts)(*(np.asarray(part)[: len(tables)] for part in parts)) for parts in both]
+
+
 @hypothesis.given(st.integers(0, 2**32 - 1))
 @hypothesis.settings(max_examples=8, deadline=None)
 def test_the_synergy_is_between_its_bounds(seed):
@@ -36,62 +47,63 @@ def test_the_synergy_is_between_its_bounds(seed):
     p *= rng.random(p.shape) < rng.uniform(0.4, 1, size=(8, 1, 1, 1))
     p[:, 0, 0, 0] += 0.01
     p /= p.sum(axis=(1, 2, 3), keepdims=True)
-    bounds, exact = compiled()
-    found, truth = bounds(*pairs(p)), exact(p)
+    found, truth = bounded(p)
     for name in ("redundancy", "unique_1", "unique_2"):
         np.testing.assert_allclose(getattr(found, name), getattr(truth, name), atol=1e-8)
     slack = 1e-8 + np.asarray(found.infeasibility)
     assert np.all(found.by_redundancy <= truth.synergy + slack)
-    assert np.all(found.by_disagreement <= truth.synergy + slack)
+    assert np.all(found.by_disagreement <= found.by_redundancy + slack)
+    assert np.all(found.by_redundancy >= -slack)
     assert np.all(found.upper >= truth.synergy - slack)
 
 
-def test_disagreement_is_found_where_redundancy_is_not():
-    """Half the time one source decides, half the time the other: each is wrong when it does not."""
-    p = np.zeros((2, 2, 2))
-    p[0, 0, 0] = p[1, 1, 1] = 0.05
-    p[0, 1, 0] = p[1, 0, 1] = 0.45
-    found = synergy_bounds(*pairs(p))
-    posterior = {0: np.array([1.0, 0.0]), 1: np.array([0.0, 1.0])}
-    second = {b: p[:, b].sum(axis=0) / p[:, b].sum() for b in range(2)}
-    distance = -sum(
-        p[a, b].sum() * np.log(np.sqrt(posterior[a] * second[b]).sum())
-        for a in range(2)
-        for b in range(2)
-    )
-    wanted = distance - (found.unique_1 + found.unique_2) / 2
-    assert found.by_disagreement == pytest.approx(float(wanted), abs=1e-8)
+def test_disagreement_is_the_distance_of_both_posteriors():
+    """Where sources agree, the target is what they say; where they do not, it is a third thing."""
+    p = np.zeros((2, 2, 3))
+    p[0, 0, 0] = p[1, 1, 1] = 0.35
+    p[0, 1, 2] = p[1, 0, 2] = 0.15
+    found, truth = bounded([p])
+    distance = -0.3 * np.log(0.3)  # where they do not agree, both posteriors share 0.3
+    wanted = distance - (truth.unique_1 + truth.unique_2) / 2
+    np.testing.assert_allclose(found.by_disagreement, wanted, atol=1e-8)
+    assert 0.3 < found.by_disagreement < found.by_redundancy
 
 
-@pytest.mark.parametrize("name", ["redundant", "unique_1"])
-def test_gates_without_synergy_are_seen_to_have_none(name):
-    found = synergy_bounds(*pairs(GATES[name].joint), unit="bits")
-    np.testing.assert_allclose(
-        [found.upper, found.redundancy, found.unique_1],
-        [0, *(np.array([GATES[name].pid.redundancy, GATES[name].pid.unique_1]) / np.log(2))],
-        atol=1e-8,
-    )
+def test_gates_without_synergy_are_seen_to_have_none():
+    gates = [GATES[name] for name in ("redundant", "unique_1", "unique_2")]
+    found, _ = bounded([gate.joint for gate in gates])
+    np.testing.assert_allclose(found.upper, 0, atol=1e-8)
+    for name in ("redundancy", "unique_1", "unique_2"):
+        wanted = [getattr(gate.pid, name) for gate in gates]
+        np.testing.assert_allclose(getattr(found, name), wanted, atol=1e-8)
 
 
 def test_of_an_exclusive_or_nothing_is_seen_and_everything_is_possible():
-    found = synergy_bounds(*pairs(GATES["xor"].joint), unit="bits")
+    found, _ = bounded([GATES["xor"].joint])
     np.testing.assert_allclose([found.by_redundancy, found.by_disagreement], 0, atol=1e-8)
-    np.testing.assert_allclose([found.upper, found.upper_greedy], 1, atol=1e-8)
+    np.testing.assert_allclose([found.upper, found.upper_greedy], np.log(2), atol=1e-8)
+
+
+def test_bits_are_nats_over_log_2():
+    p = pairs(GATES["and"].joint)
+    nats, bits = (np.stack(synergy_bounds(*p, unit=unit)[:7]) for unit in ("nats", "bits"))
+    np.testing.assert_allclose(bits * np.log(2), nats, atol=1e-9)
 
 
 def test_gradients_are_finite_differences():
-    p = np.random.default_rng(0).uniform(0.5, 1.5, size=(2, 2, 2))
-    p, step = jnp.asarray(p / p.sum()), 1e-5
+    rng, step = np.random.default_rng(0), 1e-5
+    p = rng.uniform(0.5, 1.5, size=(8, 3, 2, 3))
+    p /= p.sum(axis=(1, 2, 3), keepdims=True)
+    change = rng.normal(size=p.shape) * p
+    change -= p * change.sum(axis=(1, 2, 3), keepdims=True)  # the sum stays one
 
-    @jax.jit
-    def value(p):
-        found = synergy_bounds(*pairs(p / p.sum()))
-        return found.by_redundancy + found.by_disagreement + found.upper
+    def total(bounds):
+        return bounds.by_redundancy + bounds.by_disagreement + bounds.upper
 
-    slope = jax.grad(value)(p)
-    for i in np.ndindex(p.shape):
-        ahead, behind = (value(p.at[i].add(h)) for h in (step, -step))
-        assert slope[i] == pytest.approx(float(ahead - behind) / (2 * step), abs=1e-5)
+    ahead, behind = (total(bounded(p + h * change)[0]) for h in (step, -step))
+    slopes = jax.jit(jax.grad(lambda p: jnp.sum(total(jax.vmap(synergy_bounds)(*pairs(p))))))(p)
+    found = np.sum(slopes * change, axis=(1, 2, 3))
+    np.testing.assert_allclose(found, (ahead - behind) / (2 * step), atol=1e-5)
 
 
 def test_pairs_that_disagree_are_refused_and_told_inside_jit():
@@ -99,5 +111,8 @@ def test_pairs_that_disagree_are_refused_and_told_inside_jit():
     with pytest.raises(ValueError, match="both pairs with the target must give it the same"):
         synergy_bounds(even, uneven, even)
     with pytest.raises(ValueError, match="must sum to one"):
-        synergy_bounds(2 * even, even, even)
-    assert jax.jit(synergy_bounds)(even, uneven, even).infeasibility > 0.5
+        synergy_bounds(2 * even, 2 * even, 2 * even)
+    of_first = [np.pad(pair, ((0, 1), (0, 0))) for pair in (even, uneven)]
+    of_target = [np.pad(pair, ((0, 0), (0, 1))) for pair in (of_first[1], even)]
+    found = compiled()[0](*(np.stack([pair] * 8) for pair in (of_first[0], *of_target)))
+    assert np.all(found.infeasibility > 0.5)

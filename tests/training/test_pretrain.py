@@ -102,20 +102,16 @@ def test_a_finished_run_opens_and_embeds_what_it_was_evaluated_on(whole):
         load_run(whole.workdir / "checkpoints")
 
 
-def test_data_fsdp_and_tensor_parallel_give_one_loss_curve(make_config, tmp_path, monkeypatch):
-    """The same run on each layout of eight devices, and its parameters really are sharded."""
-    curves = []
-    for sizes in ({"data": 8}, {"data": 2, "fsdp": 4}, {"data": 2, "tensor": 4}):
-        workdir = tmp_path / "-".join(sizes)
-        config = make_config(mesh=sizes, ema_decay=None, steps=3)
-        pretrain(config, workdir, quiet=True)
-        curves.append([line["loss"] for line in read_metrics(workdir)])
-        kernel = load_run(workdir).params["image"]["transformer"]["layer_0"]["mlp"]["hidden"][
-            "kernel"
-        ]
-        parts = kernel.size // kernel.addressable_shards[0].data.size
-        assert parts == {"fsdp": 4, "tensor": 4}.get(list(sizes)[-1], 1)
-    np.testing.assert_allclose(curves[1:], [curves[0]] * 2, rtol=1e-5)
+def test_a_run_on_all_three_mesh_axes_has_the_loss_curve_of_data_parallel(
+    whole, make_config, tmp_path
+):
+    """And its checkpoint gives sharded parameters back. Steps of all layouts: test_layouts.py."""
+    sizes = {"data": 2, "fsdp": 2, "tensor": 2}
+    pretrain(make_config(mesh=sizes), tmp_path, quiet=True)
+    losses = [[line["loss"] for line in read_metrics(run)] for run in (tmp_path, whole.workdir)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    kernel = load_run(tmp_path).params["image"]["transformer"]["layer_0"]["mlp"]["hidden"]["kernel"]
+    assert kernel.size // kernel.addressable_shards[0].data.size == 4
 
 
 def test_a_checkpoint_of_another_architecture_lists_what_differs(whole, make_config):
