@@ -159,12 +159,12 @@ def test_embeddings_know_what_they_were_trained_to_know(tmp_path):
     truth, contrastive, shared, own = others.values()
     assert [row.index(1) for row in truth.values()] == [redundancy, *unique, synergy]
     for embeddings in (contrastive, shared):
-        assert embeddings["shared"][redundancy] > 0.3
+        assert embeddings["shared"][redundancy] > 0.15
         for label in list(truth)[1:]:
             assert sum(embeddings[label]) < 0.3, label
     for label, part in zip(list(truth)[1:], [*unique, synergy], strict=True):
         assert own[label][part] > 0.3, label
-        assert sum(own[label]) - own[label][part] < 0.1, label
+        assert sum(own[label]) - own[label][part] < own[label][part] / 3, label
     assert report["measured"][0] > 3 * report["measured"][-1] > 0
     assert max(report["off"]) < 4
 

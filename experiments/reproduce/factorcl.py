@@ -1,10 +1,10 @@
 r"""FactorCL on factors that are known: linear probe and Table 1, ours beside the paper's.
 
-On two cores about 20 minutes; then the probe alone; then critics and estimators of the published
-size, for an accelerator::
+On two cores within 20 minutes; then the probe alone, of encoders as they start; then critics and
+estimators of the published size, for an accelerator::
 
     nice python -m experiments.reproduce.factorcl
-    nice python -m experiments.reproduce.factorcl --table=False
+    nice python -m experiments.reproduce.factorcl --table=False --epochs=0
     python -m experiments.reproduce.factorcl --critic=concatenated --critic_hidden=512,512 \
         --table_hidden=512,512 --table_steps=7500
 

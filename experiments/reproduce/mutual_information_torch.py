@@ -1,9 +1,9 @@
 """The first table of ``mutual_information`` in torch: the peer's recipe in its own framework.
 
 One run of the released code is a draw: runs differ by up to a fifth at a level, as the critics have
-15 hidden units and each level begins where the one before ended. So this trains four, in about ...
-minutes on a core, and prints their mean and deviation. The estimates are those of the
-released code (Cheng et al. 2020, arXiv:2006.12013), the batches of all runs are made together::
+15 hidden units and each level begins where the one before ended. So this trains four, in about a
+minute and a half of a core for each estimator, and prints their mean and deviation. The estimates
+are those of the released code (Cheng et al. 2020, arXiv:2006.12013)::
 
     nice python -m experiments.reproduce.mutual_information_torch
     python -m experiments.reproduce.mutual_information_torch NWJ

@@ -14,8 +14,9 @@ from mmjax.alignment import dtw, soft_dtw, soft_dtw_divergence, squared_costs
 RNG = np.random.default_rng(0)
 N, T, S = 6, 5, 4
 COST = RNG.uniform(-1, 2, size=(N, T, S))
-LENGTHS = np.array([5, 3, 1, 0, 0, 5]), np.array([4, 4, 1, 0, 2, 2])
-FULL = np.full(N, T), np.full(N, S)
+# int32: what is compiled for NumPy integers of 64 bits is not found again without enable_x64.
+LENGTHS = np.int32([5, 3, 1, 0, 0, 5]), np.int32([4, 4, 1, 0, 2, 2])
+FULL = np.full(N, T, np.int32), np.full(N, S, np.int32)
 INSIDE = (np.arange(T)[None, :, None] < LENGTHS[0][:, None, None]) & (
     np.arange(S)[None, None] < LENGTHS[1][:, None, None]
 )

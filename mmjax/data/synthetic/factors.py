@@ -77,7 +77,8 @@ def shared_and_unique_factors(
         name: np.concatenate([factors["shared"], factors[name]], axis=1) @ maps[name]
         for name in unique
     }
-    label = sum(factors[name][:, :count].sum(axis=1) for name, count in used.items()) >= 0
+    scores = [factors[name][:, :count].sum(axis=1) for name, count in used.items()]
+    label = np.sum(scores, axis=0) >= 0
     total = sum(used.values())
     known = {name: sign_information((used["shared"] + used[name]) / total) for name in unique}
     information = {f"{name};y": value for name, value in known.items()}
