@@ -48,7 +48,7 @@ METHODS = flags.DEFINE_list("methods", ["SUP", "SSL", "SimCLR"], "what to train"
 TABLE = flags.DEFINE_boolean("table", True, "estimate Table 1")
 TABLE_HIDDEN = flags.DEFINE_list("table_hidden", ["256"], "units of the layers of its estimators")
 TABLE_STEPS = flags.DEFINE_integer("table_steps", 1500, "steps of its estimators", lower_bound=1)
-RUNS = flags.DEFINE_integer("runs", 1, "each with data, parameters and batches of its own")
+REPEATS = flags.DEFINE_integer("repeats", 1, "each with data, parameters and batches of its own")
 
 FEATURES = 128  # of every embedding
 NAMES = ("x1", "x2")
@@ -209,8 +209,8 @@ def run(seed: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
 
 def main(_: list[str]) -> None:
     """Do what the flags say, and print means over the runs."""
-    scores, tables = zip(*[run(seed) for seed in range(RUNS.value)], strict=True)
-    print(f"\nLinear probe: accuracy, mean and standard deviation of {RUNS.value} runs")
+    scores, tables = zip(*[run(seed) for seed in range(REPEATS.value)], strict=True)
+    print(f"\nLinear probe: accuracy, mean and standard deviation of {REPEATS.value} runs")
     print(f"{'':8}{'ours':>16}{'paper':>8}")
     for method in METHODS.value:
         own = [score[method] for score in scores]

@@ -37,7 +37,7 @@ from absl import app, flags
 from mmjax import fusion
 
 CHOSEN = flags.DEFINE_list("operators", None, "operators to train, all if not set")
-RUNS = flags.DEFINE_integer("runs", 10, "seeds of each, trained at once", lower_bound=2)
+SEEDS = flags.DEFINE_integer("seeds", 10, "of each, trained at once", lower_bound=2)
 LOOKS = flags.DEFINE_integer("looks", 40, "at the held-out videos", lower_bound=1)
 UPDATES = flags.DEFINE_integer("updates", 25, "between two looks", lower_bound=1)
 
@@ -288,7 +288,7 @@ def main(_: list[str]) -> None:
     path = pathlib.Path(root) / "mosi_utterances" / "mosi_utterances.npz"
     operators = CHOSEN.value or list(OPERATORS)
     try:
-        report(path, operators, seeds=RUNS.value, looks=LOOKS.value, updates=UPDATES.value)
+        report(path, operators, seeds=SEEDS.value, looks=LOOKS.value, updates=UPDATES.value)
     except (ValueError, OSError) as error:  # what a user can mend
         raise SystemExit(f"error: {error}") from error
 
