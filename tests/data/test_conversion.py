@@ -1,5 +1,7 @@
 import json
-import multiprocessing
+import pathlib
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -10,6 +12,7 @@ from mmjax.data.records import UnreadableRecord
 from mmjax.data.skipped import TooManyUnreadable
 from mmjax.data.sources import load_source
 
+ROOT = pathlib.Path(__file__).parents[2]
 COUNT = 25
 
 
@@ -112,12 +115,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, change):
     assert len(ids(tmp_path)) == COUNT
 
 
-def _convert_elsewhere(folder, result):
-    try:
-        converted(Torn(), folder)
-        result.put("done")
-    except OSError as error:
-        result.put(str(error))
+ELSEWHERE = """
+import sys
+from mmjax.data.conversion import convert
+
+convert(
+    [{"id": "0"}], sys.argv[1], "train", origin={"source": "torn"}, records_per_shard=10,
+    threads=1, max_unreadable_share=0.0, progress=print,
+)
+"""
 
 
 def test_two_conversions_do_not_write_into_each_other(tmp_path):
@@ -132,15 +138,11 @@ def test_two_conversions_do_not_write_into_each_other(tmp_path):
     first = threading.Thread(target=converted, args=(Slow(), tmp_path))
     first.start()
     inside.wait(60)
-    spawn = multiprocessing.get_context("spawn")
-    result = spawn.Queue()
-    second = spawn.Process(target=_convert_elsewhere, args=(tmp_path, result))
-    second.start()
-    told = result.get(timeout=120)
-    second.join()
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path)]
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     leave.set()
     first.join()
-    assert "another process converts into" in told
+    assert "another process converts into" in second.stderr
     assert len(ids(tmp_path)) == COUNT
 
 
