@@ -36,7 +36,7 @@ def test_the_command_prints_both_tables():
     rows = [line.split()[0] for line in done.stdout.splitlines() if line]
     tables = "in information CLUB", "conditional features NCE CLUB NCE-CLUB"
     assert rows == " ".join(tables).split()
-    assert len(re.findall(r"-?\d+\.\d\d 0\.00 \( *\d+\.\d\d\)", done.stdout)) == 5
+    assert len(re.findall(r"-?\d+\.\d\d 0\.00 \( *\d+\.\d\d \d\.\d\d\)", done.stdout)) == 5
 
 
 def test_an_estimator_that_there_is_not_is_named():
