@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shlex
 import statistics
 import sys
@@ -133,6 +134,8 @@ def measured() -> list[Timing]:
     """All that the flags ask for."""
     rounds, found = ROUNDS.value, []
     for shape in SHAPES.value:
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){2}", shape):
+            raise ValueError(f"--shapes are like 20x20x2, for x1, x2 and y; got {shape}")
         p = distribution(*(int(size) for size in shape.split("x")))
         found.append(ours(f"BROJA {shape}", p, rounds))
         if installed("cvxpy", "clarabel"):

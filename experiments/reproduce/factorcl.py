@@ -16,6 +16,7 @@ faster than the encoders, weighted upper bounds, and those of :class:`mmjax.fiss
 """
 
 import functools
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +49,9 @@ METHODS = flags.DEFINE_list("methods", ["SUP", "SSL", "SimCLR"], "what to train"
 TABLE = flags.DEFINE_boolean("table", True, "estimate Table 1")
 TABLE_HIDDEN = flags.DEFINE_list("table_hidden", ["256"], "units of the layers of its estimators")
 TABLE_STEPS = flags.DEFINE_integer("table_steps", 1500, "steps of its estimators", lower_bound=1)
-REPEATS = flags.DEFINE_integer("repeats", 1, "each with data, parameters and batches of its own")
+REPEATS = flags.DEFINE_integer(
+    "repeats", 1, "each with data and parameters of its own", lower_bound=1
+)
 
 FEATURES = 128  # of every embedding
 NAMES = ("x1", "x2")
@@ -209,6 +212,8 @@ def run(seed: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
 
 def main(_: list[str]) -> None:
     """Do what the flags say, and print means over the runs."""
+    if not METHODS.value or not set(METHODS.value) <= set(PROBE):
+        sys.exit(f"error: --methods are of {', '.join(PROBE)}; got {', '.join(METHODS.value)}")
     scores, tables = zip(*[run(seed) for seed in range(REPEATS.value)], strict=True)
     print(f"\nLinear probe: accuracy, mean and standard deviation of {REPEATS.value} runs")
     print(f"{'':8}{'ours':>16}{'paper':>8}")

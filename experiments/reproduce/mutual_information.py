@@ -9,9 +9,9 @@ The first is the benchmark of CLUB (Cheng et al. 2020, arXiv:2006.12013, sec. 4.
 notebook): 20 pairs of correlated Gaussians, batches of 64, 15 hidden units, Adam at 5e-3, 4,000
 steps at each level that begin where the level before ended, and the mean of the last 500 estimates,
 each made on a batch that no step has seen. Beside ours stand the peer's: its released estimators in
-the loop of its notebook, on a CPU. One run is a draw (NWJ's differ by a third at the last level), so
-that both sides are means of eight. CLUB lies *below* the information at low levels: its model, with
-7 hidden units, fits badly.
+the loop of its notebook, on a CPU. One run is a draw, NWJ's at the last level differ by a third: so
+both sides are means of eight. CLUB lies *below* the information at low levels: its model, with 7
+hidden units, fits badly.
 
 The second is a conditional information (Mukherjee et al. 2019, arXiv:1906.01824, model I, of 2.3076
 nats): y = x + z_1 + 0.1 noise, and all but one feature of z are distractors. FactorCL
@@ -51,8 +51,8 @@ from mmjax.information.lower_bounds import donsker_varadhan_bound, info_nce_boun
 
 PAIRS, BATCH, HIDDEN, RATE = 20, 64, 15, 5e-3
 LEVELS = (2.0, 4.0, 6.0, 8.0, 10.0)  # nats
-# Mean and deviation of eight runs of the released code (torch 2.13.0, 2026-11-29); the seeds of torch
-# and NumPy are 0 to 7.
+# Mean and deviation of eight runs of the released code (torch 2.13.0, 2026-11-29); the seeds of
+# torch and NumPy are 0 to 7.
 PEER = {
     "NWJ": ((0.51, 0.03), (0.96, 0.09), (1.37, 0.16), (1.72, 0.23), (2.03, 0.28)),
     "MINE": ((0.52, 0.05), (1.04, 0.13), (1.51, 0.23), (1.98, 0.31), (2.44, 0.41)),

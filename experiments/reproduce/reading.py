@@ -66,11 +66,19 @@ def train(
     return carry[0]
 
 
-def probe(rows: Sequence[Mapping[str, Array]], labels: Sequence[Array]) -> float:
+def probe(
+    rows: Sequence[Mapping[str, Array]], labels: Sequence[Array], *, ridge: float = 1.0
+) -> float:
     """Accuracy on the second part of a logistic regression on all embeddings of the first.
 
     Newton steps in float64, halved where they would go uphill, down to the minimum: embeddings are
-    close to collinear. The penalty is scikit-learn's default, as in the released probe.
+    close to collinear.
+
+    Args:
+        rows: embeddings of each modality, of the part to fit and of the part to judge by.
+        labels: of both, 0 or 1.
+        ridge: half of it times the squared weights is added to the sum of the costs; 1 is
+            scikit-learn's default, as in FactorCL's released probe.
 
     Raises:
         RuntimeError: if the minimum is not found.
@@ -78,7 +86,7 @@ def probe(rows: Sequence[Mapping[str, Array]], labels: Sequence[Array]) -> float
     x, test = (np.concatenate([np.float64(z) for z in part.values()], axis=1) for part in rows)
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-6
     x, test = (np.pad((z - mean) / spread, ((0, 0), (0, 1)), constant_values=1) for z in (x, test))
-    y, penalty = np.asarray(labels[0]), np.append(np.ones(len(mean)), 0)
+    y, penalty = np.asarray(labels[0]), np.append(np.full(len(mean), ridge), 0)
 
     def cost(weights: np.ndarray) -> float:
         margins = x @ weights

@@ -236,7 +236,12 @@ def main(_: list[str]) -> None:
         raise SystemExit("error: set MMJAX_DATA to the folder that holds wikipedia_crossmodal")
     train, test = read(folder)
     print(f"{len(train.categories):,} training pairs, {len(test.categories):,} test pairs\n")
-    ridges, decays = ([float(z) for z in flag.value] for flag in (RIDGES, DECAYS))
+    try:
+        ridges, decays = ([float(z) for z in flag.value] for flag in (RIDGES, DECAYS))
+    except ValueError as error:
+        raise SystemExit(f"error: --ridges and --decays are lists of numbers: {error}") from error
+    if not ridges or not decays:
+        raise SystemExit("error: --ridges and --decays need a number each to choose from")
     reproduce(train, test, ridges=ridges, decays=decays, seed=SEED.value)
 
 

@@ -222,7 +222,10 @@ def dense(
     axes: tuple[str | None, str | None],
     use_bias: bool = True,
 ) -> nn.Dense:
-    """Build a dense layer that computes in the dtype of ``x``; ``axes`` names its (in, out)."""
+    """Build a dense layer that computes in the dtype of ``x``.
+
+    ``axes`` names its (in, out); a name that stood twice could not be laid over a mesh.
+    """
     return nn.Dense(
         features,
         use_bias=use_bias,
@@ -233,10 +236,21 @@ def dense(
     )
 
 
-def check_block(features: int, heads: int, dropout: float) -> None:
+def square(name: str, x: Array) -> jax.Array:
+    """Map features to as many; without a bias, so that what is missing adds nothing."""
+    return dense(x.shape[-1], name, x, axes=(None, "embed"), use_bias=False)(x)
+
+
+def check_block(features: int, heads: int, mlp_ratio: float, dropout: float) -> None:
     """Raise ValueError unless a block can be built like that."""
+    check_at_least(1, features=features)
     if heads < 1 or features % heads:
         raise ValueError(f"heads must divide features, got features={features} and heads={heads}")
+    if round(features * mlp_ratio) < 1:
+        raise ValueError(
+            "features * mlp_ratio must round to at least 1 hidden feature, got"
+            f" features={features} and mlp_ratio={mlp_ratio}"
+        )
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
 

@@ -52,13 +52,21 @@ def mean_of_present(
     [2.0, 1.0, 0.0]
     """
     check_names("inputs", inputs, "there", there)
-    wide = accumulation_dtype(otherwise)
-    trailing = [1] * (otherwise.ndim - 1)
-    masks = {name: there[name].reshape(-1, *trailing) for name in sorted(inputs)}
-    total = sum(jnp.where(mask, inputs[name].astype(wide), 0) for name, mask in masks.items())
-    count = sum(mask.astype(wide) for mask in masks.values())
+    terms = [_said(inputs[name], there[name], otherwise) for name in sorted(inputs)]
+    total, count = (sum(parts) for parts in zip(*terms, strict=True))
     mean = (total / jnp.maximum(count, 1)).astype(otherwise.dtype)
     return jnp.where(count > 0, mean, otherwise)
+
+
+# What is annotated on a mapping is checked of one of its entries only; this checks every one.
+@checked
+def _said(
+    x: Float[Array, "n *d"], there: Bool[Array, "n"], otherwise: Float[Array, "n *d"]
+) -> tuple[jax.Array, jax.Array]:
+    """What one modality adds to the sum, and to the count."""
+    wide = accumulation_dtype(otherwise)
+    mask = jnp.asarray(there).reshape(-1, *[1] * (x.ndim - 1))
+    return jnp.where(mask, x.astype(wide), 0), mask.astype(wide)
 
 
 class BottleneckLayer(nn.Module):
@@ -103,7 +111,7 @@ class BottleneckFusion(nn.Module):
     Attributes:
         features: of the tokens and of the result.
         heads: heads of every attention.
-        depth: layers of each modality.
+        depth: layers of each modality, at least 1: a class token has nothing to tell otherwise.
         fusion_depth: layers before the first exchange: 0 fuses from the first layer on, ``depth``
             never (the result is then an average of what each modality says alone).
         bottlenecks: number of shared tokens.
@@ -132,9 +140,9 @@ class BottleneckFusion(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self):
-        check_block(self.features, self.heads, self.dropout)
+        check_block(self.features, self.heads, self.mlp_ratio, self.dropout)
         check_fusion_depth(self.depth, self.fusion_depth)
-        check_at_least(1, bottlenecks=self.bottlenecks)
+        check_at_least(1, depth=self.depth, bottlenecks=self.bottlenecks)
         super().__post_init__()
 
     @nn.compact

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mmjax.arrays import checked
-from mmjax.fusion.blocks import Block, LayerNorm, check_at_least, check_block, dense, repeated
+from mmjax.fusion.blocks import Block, LayerNorm, check_at_least, check_block, repeated, square
 from mmjax.fusion.tokens import READOUTS, Sequences, TokenMasks, Tokens
 
 
@@ -63,7 +63,7 @@ class CrossModalTransformer(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self):
-        check_block(self.features, self.heads, self.dropout)
+        check_block(self.features, self.heads, self.mlp_ratio, self.dropout)
         check_at_least(0, depth=self.depth, self_depth=self.self_depth)
         check_at_least(1, kernel_size=self.kernel_size)
         if self.readout not in READOUTS:
@@ -97,14 +97,10 @@ class CrossModalTransformer(nn.Module):
                 gathered = LayerNorm(name=f"{name}_norm")(
                     repeated(block, self.depth, name, x, y, seen)
                 )
-                merge = self._linear(f"{name}_merge", gathered)
+                merge = square(f"{name}_merge", gathered)
                 stream += jnp.where(jnp.any(seen, axis=1)[:, None, None], merge, 0)
             stream = LayerNorm(name=f"{target}_norm")(
-                repeated(block, self.self_depth, target, stream, None, valid)
+                repeated(block, self.self_depth, f"{target}_alone", stream, None, valid)
             )
-            fused.append(self._linear(f"{target}_readout", READOUTS[self.readout](stream, valid)))
+            fused.append(square(f"{target}_readout", READOUTS[self.readout](stream, valid)))
         return tokens.fused(functools.reduce(jnp.add, fused))
-
-    def _linear(self, name: str, x: jax.Array) -> jax.Array:
-        """No bias: what is missing adds nothing."""
-        return dense(self.features, name, x, axes=("embed", "embed"), use_bias=False)(x)

@@ -16,8 +16,8 @@ from mmjax.fusion.blocks import (
     check_at_least,
     check_block,
     check_fusion_depth,
-    dense,
     repeated,
+    square,
 )
 from mmjax.fusion.bottleneck import mean_of_present
 from mmjax.fusion.modalities import Modalities
@@ -45,10 +45,7 @@ class Round(nn.Module):
         tokens = {}
         for name, x, valid in given:
             if context is not None:
-                back = dense(
-                    x.shape[-1], f"{name}_back", x, axes=("embed", "embed"), use_bias=False
-                )
-                x = x + back(context)[:, None]
+                x = x + square(f"{name}_back", context)[:, None]
             tokens[name] = repeated(self.block, self.alone, f"{name}_alone", x, None, valid)
         x, valid = joined(Modalities(tokens, given.valid))
         x = repeated(self.block, self.together, "together", x, None, valid)
@@ -107,7 +104,7 @@ class DepthFusion(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self):
-        check_block(self.features, self.heads, self.dropout)
+        check_block(self.features, self.heads, self.mlp_ratio, self.dropout)
         check_fusion_depth(self.depth, self.fusion_depth)
         check_at_least(1, rounds=self.rounds)
         super().__post_init__()

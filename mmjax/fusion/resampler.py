@@ -47,7 +47,7 @@ class LatentResampler(nn.Module):
         features: of the tokens and of the latents.
         heads: heads of every attention.
         latents: number of latents.
-        depth: number of layers.
+        depth: number of layers, at least 1: the latents look at nothing otherwise.
         mlp_ratio: hidden features of a feed-forward layer per feature.
         dropout: share of each branch's features set to 0 while training.
 
@@ -72,9 +72,8 @@ class LatentResampler(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self):
-        check_block(self.features, self.heads, self.dropout)
-        check_at_least(0, depth=self.depth)
-        check_at_least(1, latents=self.latents)
+        check_block(self.features, self.heads, self.mlp_ratio, self.dropout)
+        check_at_least(1, latents=self.latents, depth=self.depth)
         super().__post_init__()
 
     @nn.compact

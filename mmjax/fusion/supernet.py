@@ -5,12 +5,12 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.fusion.blocks import LayerNorm, check_at_least, dense
+from mmjax.fusion.blocks import LayerNorm, check_at_least, dense, square
 from mmjax.fusion.modalities import Masks, Modalities, Rows
-from mmjax.fusion.search import Architecture, Space
+from mmjax.fusion.search import OPERATORS, Architecture, Space
 from mmjax.modalities import check_names
 
 
@@ -19,7 +19,7 @@ def combine(
     values: Float[Array, "k n d"],
     scores: Float[Array, "k n"],
     where: Bool[Array, "k n"],
-    operator: Array | int,
+    operator: Int[Array, ""] | int,
 ) -> Float[jax.Array, "n d"]:
     r"""Combine the values that an example has by one of four operators.
 
@@ -38,6 +38,7 @@ def combine(
 
     Raises:
         jaxtyping.TypeCheckError: on shapes that do not fit.
+        ValueError: if a Python or NumPy ``operator`` is not the place of one.
 
     Source: the mixtures of Xu et al. 2021, arXiv:2102.02340, with operators of this room.
 
@@ -45,13 +46,17 @@ def combine(
     >>> [combine(values, jnp.zeros((2, 1)), both, i).item() for i in range(4)]
     [7.0, 10.0, 5.0, 3.5]
     """
+    if not isinstance(operator, jax.Array) and not 0 <= operator < len(OPERATORS):
+        raise ValueError(f"operator must be between 0 and {len(OPERATORS) - 1}, got {operator}")
     wide = accumulation_dtype(values)
     there, x, lowest = where[:, :, None], values.astype(wide), jnp.finfo(wide).min
     # Finite floors, not -inf: an example that has nothing then has no NaN in its gradient.
     weights = jax.nn.softmax(jnp.where(where, scores.astype(wide), lowest), axis=0)
+    # A product that nobody asked for could overflow, and infinity times a gradient of 0 is NaN.
+    multiplied = there & (operator == OPERATORS.index("product"))
     results = [
         jnp.sum(jnp.where(there, x, 0), axis=0),
-        jnp.prod(jnp.where(there, x, 1), axis=0),
+        jnp.prod(jnp.where(multiplied, x, 1), axis=0),
         jnp.max(jnp.where(there, x, lowest), axis=0),
         jnp.sum(weights[:, :, None] * jnp.where(there, x, 0), axis=0),
     ]
@@ -124,6 +129,7 @@ class Supernet(nn.Module):
         given = Modalities.of(inputs, where)
         check_names("inputs", given.arrays, "space", self.space.modalities)
         _check_architecture(architecture, self.space)
+        architecture = jax.tree.map(jnp.asarray, architecture)  # a search gives NumPy's
         states = [
             self._layers(name, x, kinds)
             for (name, x, _), kinds in zip(given, architecture.layers, strict=True)
@@ -142,7 +148,7 @@ class Supernet(nn.Module):
                 there.append(jnp.stack(filled)[jnp.minimum(earlier, c - 1)] & (earlier < c))
             cells.append(self._cell(c, read, jnp.stack(there), architecture.operators[c]))
             filled.append(functools.reduce(jnp.logical_or, there))
-        out = [self._linear(f"cell_{c}_out", z) for c, z in enumerate(cells)]
+        out = [square(f"cell_{c}_out", z) for c, z in enumerate(cells)]
         return given.fused(functools.reduce(jnp.add, out))
 
     def _layers(self, name: str, x: jax.Array, kinds: Array) -> jax.Array:
@@ -152,7 +158,7 @@ class Supernet(nn.Module):
             h = states[-1]
             y = LayerNorm(name=f"{name}_{i}_norm")(h)
             maps = {
-                role: dense(self.features, f"{name}_{i}_{role}", y, axes=("embed", "embed"))(y)
+                role: dense(self.features, f"{name}_{i}_{role}", y, axes=(None, "embed"))(y)
                 for role in ("dense", "value", "gate")
             }
             gated = h + maps["value"] * nn.sigmoid(maps["gate"])
@@ -160,20 +166,16 @@ class Supernet(nn.Module):
         return jnp.stack(states)
 
     def _cell(self, c: int, read: list[jax.Array], there: jax.Array, operator: Array) -> jax.Array:
-        roles = [*sorted(self.space.modalities), "earlier"][: len(read)]
+        roles = [*(f"from_{name}" for name in sorted(self.space.modalities)), "earlier"]
         values = jnp.stack(
             [
-                self._linear(f"cell_{c}_{role}", LayerNorm(name=f"cell_{c}_{role}_norm")(x))
-                for role, x in zip(roles, read, strict=True)
+                square(f"cell_{c}_{role}", LayerNorm(name=f"cell_{c}_{role}_norm")(x))
+                for role, x in zip(roles, read, strict=False)  # the first cell has no earlier one
             ]
         )
         # Scores are read off the values, so that attention is a function of the example.
         scores = dense(1, f"cell_{c}_score", values, axes=("embed", None), use_bias=False)(values)
         return combine(values, scores[:, :, 0], there, operator)
-
-    def _linear(self, name: str, x: jax.Array) -> jax.Array:
-        """No bias: what is missing adds nothing."""
-        return dense(self.features, name, x, axes=("embed", "embed"), use_bias=False)(x)
 
 
 def _check_architecture(architecture: Architecture, space: Space) -> None:

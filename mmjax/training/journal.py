@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-import tensorboardX
 import tqdm
 
 from mmjax.atomic import replacing
@@ -91,6 +90,8 @@ class Journal:
                 _keep(workdir, name, step)
             self._metrics = (workdir / METRICS).open("a", buffering=1)
             self._timing = (workdir / TIMING).open("a", buffering=1)
+            import tensorboardX  # only here: it loads torch where it finds it, which takes seconds
+
             self._board = tensorboardX.SummaryWriter(
                 str(workdir / "tensorboard"), purge_step=step + 1 if step else None
             )

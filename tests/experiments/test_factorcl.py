@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import optax
 import pytest
 import scipy.optimize
 
+from experiments.reproduce import factorcl
 from experiments.reproduce.factorcl import augment
 from experiments.reproduce.reading import information, probe, train
 from mmjax.data.synthetic import correlated_gaussians
@@ -131,3 +133,9 @@ def test_the_command_prints_both_tables():
     rows = re.findall(rf"^(SUP|SSL|SimCLR) (Z_\w+){cells}", done.stdout, re.M)
     kinds = ["Z_S1", "Z_S2", "Z_U1", "Z_U2"]
     assert sorted(row[1] for row in rows) == sorted([*kinds, *kinds, "Z_1", "Z_2"])
+
+
+def test_a_method_that_there_is_not_is_named_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(factorcl, "METHODS", types.SimpleNamespace(value=["SUP", "SLS"]))
+    with pytest.raises(SystemExit, match="--methods are of SUP, SSL, SimCLR; got SUP, SLS"):
+        factorcl.main([])

@@ -12,6 +12,7 @@ from experiments.reproduce.mosi_fusion import (
     MODALITIES,
     OPERATORS,
     held_out,
+    logistic,
     measured,
     read,
     report,
@@ -94,6 +95,28 @@ def test_an_operator_learns_what_there_is_and_misses_what_is_masked(path):
     assert share["without text"] < share["accuracy"] - 10
 
 
+def test_the_logistic_regression_is_that_of_scikit_learn(path, monkeypatch):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    monkeypatch.setattr(mosi_fusion, "RIDGES", (10.0,))
+    train, test = read(path)
+    found = []
+    for dev in held_out(train.videos, 2):
+        x, y = np.concatenate([*train.at(~dev).features.values()], axis=1), train.labels[~dev]
+        mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-6
+        fitted = linear_model.LogisticRegression(C=0.1, tol=1e-8).fit((x - mean) / spread, y)
+        rows = (np.concatenate([*test.features.values()], axis=1) - mean) / spread
+        found.append(100 * fitted.score(rows, test.labels))
+    want = f"{np.mean(found):.1f} ± {np.std(found, ddof=1):.1f}"
+    assert logistic((train, test), seeds=2) == {"accuracy": want}
+
+
+def test_the_ridge_is_chosen_on_the_held_out_videos(path, monkeypatch):
+    train, test = read(path)
+    monkeypatch.setattr(mosi_fusion, "RIDGES", (1e9, 1.0))
+    strong = logistic((train.of(("text",)), test.of(("text",))), seeds=2)
+    assert float(strong["accuracy"].split()[0]) > 95
+
+
 def test_the_table_holds_the_published_and_ours(path, capsys, monkeypatch):
     asked = []
 
@@ -109,7 +132,13 @@ def test_the_table_holds_the_published_and_ours(path, capsys, monkeypatch):
         ("attention", *MODALITIES, options),
     ]
     table = capsys.readouterr().out
-    for name in ("bc-LSTM, Poria et al. 2017", "ours, text alone", "ours, attention"):
+    for name in (
+        "bc-LSTM, all",
+        "majority",
+        "logistic, text",
+        "ours, text alone",
+        "ours, attention",
+    ):
         assert f"| {name}" in table
     assert "80.3" in table
     assert table.count("12.3 ± 4.5") == 4 * len(COLUMNS)

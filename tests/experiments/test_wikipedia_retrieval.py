@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import types
 
 import jax
 import numpy as np
@@ -25,6 +26,16 @@ def test_the_command_says_where_the_data_has_to_be(monkeypatch):
     monkeypatch.delenv("MMJAX_DATA", raising=False)
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
     with pytest.raises(SystemExit, match="set MMJAX_DATA to the folder"):
+        wikipedia_retrieval.main([])
+
+
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="MMJAX_DATA/wikipedia_crossmodal is not there")
+@pytest.mark.parametrize(("given", "message"), [([], "need a number each"), (["a"], "'a'")])
+def test_ridges_that_cannot_be_are_told(given, message, monkeypatch):
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    for name, values in {"RIDGES": given, "DECAYS": ["1"]}.items():
+        monkeypatch.setattr(wikipedia_retrieval, name, types.SimpleNamespace(value=values))
+    with pytest.raises(SystemExit, match=message):
         wikipedia_retrieval.main([])
 
 
