@@ -68,6 +68,28 @@ def check_names(what: str, given: Iterable[str], other: str, expected: Iterable[
         )
 
 
+def name_pairs(pairs: Iterable[tuple[str, str]], between: str) -> dict[tuple[str, str], str]:
+    """Join the two names of each pair.
+
+    Raises:
+        ValueError: if two pairs read alike: what is called by them would be one thing.
+
+    >>> name_pairs([("a", "b_c"), ("a_b", "c")], "_")
+    Traceback (most recent call last):
+        ...
+    ValueError: pairs of modalities must differ when joined by '_', got ('a', 'b_c') and ('a_b', 'c'); rename one of them
+    """
+    named: dict[str, tuple[str, str]] = {}
+    for pair in pairs:
+        other = named.setdefault(between.join(pair), pair)
+        if other != pair:
+            raise ValueError(
+                f"pairs of modalities must differ when joined by {between!r}, got {other} and"
+                f" {pair}; rename one of them"
+            )
+    return {pair: name for name, pair in named.items()}
+
+
 # What is annotated on a mapping is checked of one of its entries only; these check every one.
 @checked
 def _mask(x: Float[Array, "n *t _"], where: Bool[Array, "n *t"] | None) -> Bool[jax.Array, "n *t"]:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from mmjax.arrays import Array, checked
 from mmjax.fusion.modalities import Masks, Modalities, Rows, linear, plus_bias, total
 from mmjax.fusion.parameters import make_bias, make_kernel
+from mmjax.modalities import name_pairs
 
 Pair: TypeAlias = tuple[str, str]
 
@@ -97,8 +98,8 @@ def make_pair_kernels(
     """Declare ``kernel_A_and_B`` for each pair of modalities."""
     d = {name: x.shape[-1] for name, x in inputs.items()}
     return {
-        (a, b): make_kernel(module, f"kernel_{a}_and_{b}", d[a], d[b], features, contracted=2)
-        for a, b in pairs_of(inputs)
+        (a, b): make_kernel(module, f"kernel_{name}", d[a], d[b], features, contracted=2)
+        for (a, b), name in name_pairs(pairs_of(inputs), "_and_").items()
     }
 
 

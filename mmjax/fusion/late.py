@@ -72,8 +72,7 @@ def max_of_posteriors(logits: Rows, *, where: Masks | None = None) -> Float[jax.
     ['0.50', '0.50']
     """
     modalities, log_p, valid = _posteriors(logits, where)
-    floor = jnp.finfo(log_p.dtype).min  # finite: infinities make NaN on their way back
-    largest = jnp.max(jnp.where(valid, log_p, floor), axis=0)
+    largest = jnp.max(jnp.where(valid, log_p, jnp.finfo(log_p.dtype).min), axis=0)
     return jax.nn.log_softmax(largest, axis=1).astype(modalities.dtype)
 
 
@@ -95,7 +94,9 @@ def product_of_posteriors(
 
     Returns:
         Log-probabilities of the k classes, in nats, in the dtype of ``logits``; for an example that
-        has no modality those of the prior.
+        has no modality those of the prior. A probability of 0 counts as a tiny one, the same for
+        all, next to which no other tells: if every class is excluded by some modality, those that
+        the fewest exclude share evenly.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
@@ -112,7 +113,8 @@ def product_of_posteriors(
     total = jnp.sum(jnp.where(valid, log_p, 0), axis=0)
     if log_prior is not None:
         others = jnp.sum(jnp.stack(list(modalities.valid.values())), axis=0, dtype=total.dtype) - 1
-        total = total - others[:, None] * jnp.asarray(log_prior).astype(total.dtype)[None]
+        log_prior = jnp.asarray(log_prior).astype(total.dtype)
+        total = total - others[:, None] * jnp.maximum(log_prior, _floor(log_p))[None]
     return jax.nn.log_softmax(total, axis=1).astype(modalities.dtype)
 
 
@@ -170,6 +172,12 @@ def _posteriors(
         raise ValueError(f"logits must be of the same classes for every modality, got {told}")
     stack = jnp.stack([x for _, x, _ in modalities])
     log_p = jax.nn.log_softmax(stack.astype(accumulation_dtype(stack)), axis=2)
+    log_p = jnp.maximum(log_p, _floor(log_p))
     # What is blanked is the uniform posterior. Where nothing counts all may: no log of 0 is taken.
     valid = jnp.stack([valid | ~modalities.there for _, _, valid in modalities])
     return modalities, log_p, valid[..., None]
+
+
+def _floor(log_p: Float[jax.Array, "m n k"]) -> float:
+    """What stands for the logarithm of 0; a sum over modalities, or two, of it stays finite."""
+    return float(jnp.finfo(log_p.dtype).min) / (2 * len(log_p))

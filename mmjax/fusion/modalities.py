@@ -82,7 +82,7 @@ class Modalities:
     @property
     def there(self) -> jax.Array:
         """The examples ``[n]`` that have anything of any modality."""
-        some = (jnp.any(valid.reshape(len(valid), -1), axis=1) for valid in self.valid.values())
+        some = (jnp.any(x, axis=tuple(range(1, x.ndim))) for x in self.valid.values())
         return functools.reduce(jnp.logical_or, some)
 
     def product(
@@ -107,6 +107,11 @@ def check_content(content: Collection[str], inputs: Iterable[str]) -> None:
         ...
     ValueError: content must be among image, text, got video
     """
+    if isinstance(content, str) or not all(isinstance(name, str) for name in content):
+        raise ValueError(
+            "content must be the name of a modality where there is one of them, and a tuple of"
+            f" names where there may be several, got {content!r}"
+        )
     if not content or not set(content) <= set(inputs):
         given, wanted = (", ".join(sorted(names)) or "none" for names in (inputs, content))
         raise ValueError(f"content must be among {given}, got {wanted}")

@@ -21,7 +21,11 @@ def make_kernel(module: nn.Module, name: str, *shape: int, contracted: int = 1) 
 
     Returns:
         The kernel; its last axis is called "embed".
+
+    Raises:
+        ValueError: for a size below 1, of which nothing could be learned.
     """
+    _check_sizes(name, shape)
     spread = math.prod(shape[:contracted]) ** -0.5
     return _parameter(module, name, shape, nn.initializers.normal(spread))
 
@@ -39,6 +43,7 @@ def make_kernels(
 
 def make_bias(module: nn.Module, name: str, *shape: int) -> jax.Array:
     """Declare a bias of ``module``, 0 at first; its last axis is called "embed"."""
+    _check_sizes(name, shape)
     return _parameter(module, name, shape, nn.initializers.zeros)
 
 
@@ -49,6 +54,11 @@ def make_biases(
     return {
         modality: make_bias(module, f"{name}_{modality}", *shape) for modality in sorted(modalities)
     }
+
+
+def _check_sizes(name: str, shape: tuple[int, ...]) -> None:
+    if min(shape) < 1:
+        raise ValueError(f"{name} must have sizes of at least 1, got {shape}")
 
 
 def _parameter(

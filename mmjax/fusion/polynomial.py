@@ -61,10 +61,12 @@ def polynomial_fusion(
     check_names("inputs", inputs, "kernels", kernels)
     by_features = total(linear(x, kernels[name]) for name, x, _ in modalities)
     projected = plus_bias(by_features, jnp.asarray(constant) / 2)
-    # The size of an example cancels, so that it is a constant, and its power cannot overflow.
-    size = jax.lax.stop_gradient(jnp.max(jnp.abs(projected), axis=(1, 2), keepdims=True))
-    power = jnp.sum((projected / jnp.where(size > 0, size, 1)) ** order, axis=1)
-    return modalities.fused(unit_length(_signed_root(power, order)))
+    # The size of a fused feature passes power and root unchanged: it is a constant within them, so
+    # that the power of a large one does not overflow, nor that of a small one vanish.
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(projected), axis=1, keepdims=True))
+    size = jnp.where(size > 0, size, 1)
+    power = jnp.sum((projected / size) ** order, axis=1)
+    return modalities.fused(unit_length(size[:, 0] * _signed_root(power, order)))
 
 
 def _signed_root(x: jax.Array, order: int) -> jax.Array:

@@ -56,7 +56,8 @@ class Space:
         cells: c, places where modalities may meet.
 
     Raises:
-        ValueError: without a modality, a layer or a cell, or if a name comes twice.
+        ValueError: without a modality, a layer or a cell, if a name comes twice, or if the names
+            are no tuple.
 
     Source: Xu et al. 2021, arXiv:2102.02340, sec. 3: architectures of the modalities and of their
     fusion (early, hybrid and late) in one search. Its blocks are those of the Evolved Transformer;
@@ -71,6 +72,8 @@ class Space:
     cells: int
 
     def __post_init__(self):
+        if not isinstance(self.modalities, tuple):  # a string would do, as would its letters
+            raise ValueError(f"modalities must be a tuple of names, got {self.modalities!r}")
         if not self.modalities or len(set(self.modalities)) < len(self.modalities):
             raise ValueError(f"modalities must be one or more names, got {self.modalities}")
         for name, value in {"depth": self.depth, "cells": self.cells}.items():
@@ -282,6 +285,8 @@ def _bred(
 def _judged(evaluate: Callable, born: Architecture, parents: np.ndarray, key: jax.Array) -> History:
     """Give a generation with its fitness; a history grows on the host, where no shape compiles."""
     fitness = np.asarray(evaluate(born, key))
+    if not jnp.issubdtype(fitness.dtype, jnp.floating):
+        fitness = fitness.astype(np.float32)  # a count is as good, but NaN has to have a place
     if fitness.shape != parents.shape:
         raise ValueError(f"evaluate must give {len(parents)} numbers, got shape {fitness.shape}")
     return History(jax.tree.map(np.asarray, born), fitness, parents)

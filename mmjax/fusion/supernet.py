@@ -5,6 +5,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mmjax.arrays import Array, accumulation_dtype, checked
@@ -19,7 +20,7 @@ def combine(
     values: Float[Array, "k n d"],
     scores: Float[Array, "k n"],
     where: Bool[Array, "k n"],
-    operator: Int[Array, ""] | int,
+    operator: Int[Array, ""] | np.integer | int,
 ) -> Float[jax.Array, "n d"]:
     r"""Combine the values that an example has by one of four operators.
 
