@@ -1,12 +1,16 @@
 """Modalities by name, as they come in: sorted, and 0 where an example lacks one."""
 
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, checked
+
+Rows: TypeAlias = Mapping[str, Float[Array, "n _"]]  # per modality, one row per example
+Masks: TypeAlias = Mapping[str, Bool[Array, "n"]]  # per modality, the examples that have it
 
 
 def read_modalities(
@@ -69,15 +73,10 @@ def check_names(what: str, given: Iterable[str], other: str, expected: Iterable[
 
 
 def name_pairs(pairs: Iterable[tuple[str, str]], between: str) -> dict[tuple[str, str], str]:
-    """Join the two names of each pair.
+    """Join the two names of each pair, or raise ValueError if two pairs would be called alike.
 
-    Raises:
-        ValueError: if two pairs read alike: what is called by them would be one thing.
-
-    >>> name_pairs([("a", "b_c"), ("a_b", "c")], "_")
-    Traceback (most recent call last):
-        ...
-    ValueError: pairs of modalities must differ when joined by '_', got ('a', 'b_c') and ('a_b', 'c'); rename one of them
+    >>> name_pairs([("image", "sound"), ("image", "text")], "_")
+    {('image', 'sound'): 'image_sound', ('image', 'text'): 'image_text'}
     """
     named: dict[str, tuple[str, str]] = {}
     for pair in pairs:
@@ -85,7 +84,7 @@ def name_pairs(pairs: Iterable[tuple[str, str]], between: str) -> dict[tuple[str
         if other != pair:
             raise ValueError(
                 f"pairs of modalities must differ when joined by {between!r}, got {other} and"
-                f" {pair}; rename one of them"
+                f" {pair}; rename a modality"
             )
     return {pair: name for name, pair in named.items()}
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, AxisName, Scalar, checked
+from mmjax.fission.modalities import fuse
 from mmjax.fission.perceptron import Perceptron
 from mmjax.losses import nt_xent
 from mmjax.losses.samples import unit_length
-from mmjax.modalities import check_names, read_modalities
+from mmjax.modalities import Masks, check_names, read_modalities
 
 
 class Projections(NamedTuple):
@@ -33,7 +34,7 @@ def comm_loss(
     second: Projections,
     *,
     temperature: Scalar = 0.1,
-    where: Mapping[str, Bool[Array, "n"]] | None = None,
+    where: Masks | None = None,
     axis_name: AxisName | None = None,
 ) -> Float[jax.Array, "n"]:
     r"""Contrast the joint embedding of one view with joint and single ones of the other.
@@ -114,6 +115,7 @@ class CoMM(nn.Module):
         inputs: Mapping[str, Float[Array, "n *t _"]],
         *,
         where: Mapping[str, Bool[Array, "n *t"]] | None = None,
+        train: bool = False,
     ) -> Float[jax.Array, "n k"]:
         """Embed all modalities together: the representation for what comes after.
 
@@ -121,34 +123,38 @@ class CoMM(nn.Module):
             inputs: vectors or sequences of each modality, as the fusion module takes them.
             where: which rows, or which tokens of the sequences, are valid; all if None. Padding is
                 masked in training as in use.
+            train: handed on to a fusion module that takes it: turn dropout on.
 
         Returns:
             One row per example.
         """
         arrays, masks = read_modalities(inputs, where)
-        return self.fusion(arrays, where=masks)
+        return fuse(self.fusion, arrays, masks, train=train)
 
     def project(
         self,
         inputs: Mapping[str, Float[Array, "n *t _"]],
         *,
         where: Mapping[str, Bool[Array, "n *t"]] | None = None,
+        train: bool = False,
     ) -> Projections:
         """Project the joint embedding and that of each modality alone, for :func:`comm_loss`.
 
         Args:
             inputs: one view of each modality.
             where: as for a call.
+            train: as for a call; each of the fusions draws its own dropout.
 
         Returns:
             Unit rows.
         """
         arrays, masks = read_modalities(inputs, where)
+
+        def projected(kept: Mapping[str, jax.Array]) -> jax.Array:
+            return unit_length(self.projector(fuse(self.fusion, arrays, kept, train=train)))
+
         alone = {}
         for name in arrays:
             only = {m: mask if m == name else jnp.zeros_like(mask) for m, mask in masks.items()}
-            alone[name] = self._projected(self.fusion(arrays, where=only))
-        return Projections(self._projected(self.fusion(arrays, where=masks)), alone)
-
-    def _projected(self, rows: jax.Array) -> jax.Array:
-        return unit_length(self.projector(rows))
+            alone[name] = projected(only)
+        return Projections(projected(masks), alone)

@@ -8,14 +8,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array as AnyArray
-from jaxtyping import Bool, Float, Key
+from jaxtyping import Float, Key
 
 from mmjax.arrays import Array, Scalar, accumulation_dtype, as_scalar, checked
-from mmjax.fission.modalities import Arrays, Factors, embed_each
-from mmjax.fission.von_mises_fisher import sample_vmf, vmf_kl
+from mmjax.fission.modalities import Arrays, Factors, embed_each, key_of
+from mmjax.fission.von_mises_fisher import Number, sample_vmf, vmf_kl
 from mmjax.losses import clip_loss, orthogonality, pairwise
 from mmjax.losses.samples import unit_length
-from mmjax.modalities import check_names, read_modalities
+from mmjax.modalities import Masks, Rows, check_names, read_modalities
 
 
 @checked
@@ -24,9 +24,9 @@ def disentangled_shared_loss(
     *,
     key: Key[AnyArray, ""],
     weight: Scalar,
-    concentration: float = 1000.0,
+    concentration: Number = 1000.0,
     temperature: Scalar = 0.07,
-    where: Mapping[str, Bool[Array, "n"]] | None = None,
+    where: Masks | None = None,
 ) -> Float[jax.Array, "n"]:
     r"""Step 1: share as much as possible, and compress what is not shared.
 
@@ -67,17 +67,18 @@ def disentangled_shared_loss(
     1.000
     """
     arrays, masks = read_modalities(means, where, at_least=2)
-    # Modalities of one example draw from keys of their own, in the order of their names.
-    keys = jax.random.split(key, len(arrays))
-    samples = {
-        name: sample_vmf(rows, concentration=concentration, key=keys[i])
-        for i, (name, rows) in enumerate(arrays.items())
-    }
     dtype = accumulation_dtype(*arrays.values())
+    scaled = as_scalar("weight", weight, dtype=dtype)
+    if not isinstance(weight, jax.Array) and weight < 0:
+        raise ValueError(f"weight must be at least 0, got {weight}")
+    samples = {
+        name: sample_vmf(rows, concentration=concentration, key=key_of(key, name))
+        for name, rows in arrays.items()
+    }
     scale = 1 / as_scalar("temperature", temperature, dtype=dtype, positive=True)
     contrast = pairwise(functools.partial(clip_loss, logit_scale=scale), samples, masks)
     divergence = pairwise(functools.partial(vmf_kl, concentration=concentration), arrays, masks)
-    return contrast + as_scalar("weight", weight, dtype=dtype) * divergence
+    return contrast + scaled * divergence
 
 
 class UniqueLosses(NamedTuple):
@@ -86,7 +87,8 @@ class UniqueLosses(NamedTuple):
     Attributes:
         contrast: conditional InfoNCE, a mean over the modalities of an example; nats, one value
             per example.
-        overlap: of unique and shared embeddings, a mean over modalities; one value for the batch.
+        overlap: of unique and shared embeddings, a mean over the M modalities that occur in the
+            batch; one value for the batch.
     """
 
     contrast: Float[jax.Array, "n"]
@@ -99,7 +101,7 @@ def disentangled_unique_losses(
     second: Factors,
     *,
     temperature: Scalar = 0.07,
-    where: Mapping[str, Bool[Array, "n"]] | None = None,
+    where: Masks | None = None,
 ) -> UniqueLosses:
     r"""Step 2: recognise a view of a modality by what is shared and what is unique together.
 
@@ -151,7 +153,8 @@ def disentangled_unique_losses(
         total += clip_loss(together[0], together[1], logit_scale=scale, where=valid)
         overlap += sum(orthogonality(u[name], s[name], where=valid) for s, u in views) / 2
     counts = sum(valid.astype(dtype) for valid in masks.values())
-    return UniqueLosses(total / jnp.maximum(counts, 1), overlap / len(masks))
+    occurring = sum(jnp.any(valid).astype(dtype) for valid in masks.values())
+    return UniqueLosses(total / jnp.maximum(counts, 1), overlap / jnp.maximum(occurring, 1))
 
 
 class DisentangledSSL(nn.Module):
@@ -172,12 +175,7 @@ class DisentangledSSL(nn.Module):
     shared: Mapping[str, nn.Module]
     unique: Mapping[str, nn.Module]
 
-    def shared_means(
-        self,
-        inputs: Mapping[str, Float[Array, "n _"]],
-        *,
-        where: Mapping[str, Bool[Array, "n"]] | None = None,
-    ) -> Arrays:
+    def shared_means(self, inputs: Rows, *, where: Masks | None = None) -> Arrays:
         """Embed what modalities share.
 
         Args:
@@ -192,12 +190,7 @@ class DisentangledSSL(nn.Module):
             name: unit_length(rows) for name, rows in embed_each(self.shared, arrays, masks).items()
         }
 
-    def __call__(
-        self,
-        inputs: Mapping[str, Float[Array, "n _"]],
-        *,
-        where: Mapping[str, Bool[Array, "n"]] | None = None,
-    ) -> Factors:
+    def __call__(self, inputs: Rows, *, where: Masks | None = None) -> Factors:
         """Embed what modalities share, held fixed, and what each has beside it.
 
         Args:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mmjax.arrays import Array, Scalar, as_scalar, checked
@@ -16,7 +17,7 @@ from mmjax.fission.factor_information import Bounds, shared_information, unique_
 from mmjax.fission.modalities import Factors, embed_each
 from mmjax.information.lower_bounds import info_nce_bound
 from mmjax.information.scores import same_condition
-from mmjax.modalities import check_names, read_modalities
+from mmjax.modalities import Masks, Rows, check_names, name_pairs, read_modalities
 
 
 class FactorBounds(NamedTuple):
@@ -87,20 +88,15 @@ class FactorCL(nn.Module):
         """Make the critics of each pair of modalities."""
         check_names("shared", self.shared, "unique", self.unique)
         names = sorted(self.shared)
-        pairs = [f"{a}_{b}" for a, b in itertools.combinations(names, 2)]
-        ordered = [f"{a}_{b}" for a, b in itertools.permutations(names, 2)]
+        pairs = name_pairs(itertools.combinations(names, 2), "_").values()
+        ordered = name_pairs(itertools.permutations(names, 2), "_").values()
         self.task = {name: self.critic() for name in names}
         self.shared_by = {pair: self.critic() for pair in pairs}
         self.shared_given = {pair: self.critic() for pair in pairs}
         self.unique_from = {pair: self.critic() for pair in ordered}
         self.unique_given = {pair: self.critic() for pair in ordered}
 
-    def __call__(
-        self,
-        inputs: Mapping[str, Float[Array, "n _"]],
-        *,
-        where: Mapping[str, Bool[Array, "n"]] | None = None,
-    ) -> Factors:
+    def __call__(self, inputs: Rows, *, where: Masks | None = None) -> Factors:
         """Embed each modality twice: what it shares on the task, and what it alone knows.
 
         Args:
@@ -115,13 +111,14 @@ class FactorCL(nn.Module):
             embed_each(self.shared, arrays, masks), embed_each(self.unique, arrays, masks)
         )
 
+    @checked
     def supervised(
         self,
-        inputs: Mapping[str, Float[Array, "n _"]],
+        inputs: Rows,
         labels: Int[Array, "n"],
         *,
         classes: int,
-        where: Mapping[str, Bool[Array, "n"]] | None = None,
+        where: Masks | None = None,
     ) -> FactorBounds:
         """Bound the factors with labels for the task.
 
@@ -134,7 +131,12 @@ class FactorCL(nn.Module):
         Returns:
             One value per example; 0 for one with a single modality, but for what that knows of the
             task.
+
+        Raises:
+            jaxtyping.TypeCheckError: on a wrong shape or dtype.
+            ValueError: for a label out of its range, unless it is traced.
         """
+        _check_labels(labels, classes)
         arrays, masks = read_modalities(inputs, where, at_least=2)
         factors = self(arrays, where=masks)
         task = jax.nn.one_hot(labels, classes, dtype=factors.dtype)
@@ -144,10 +146,10 @@ class FactorCL(nn.Module):
 
     def self_supervised(
         self,
-        first: Mapping[str, Float[Array, "n _"]],
-        second: Mapping[str, Float[Array, "n _"]],
+        first: Rows,
+        second: Rows,
         *,
-        where: Mapping[str, Bool[Array, "n"]] | None = None,
+        where: Masks | None = None,
     ) -> FactorBounds:
         """Bound the factors with a second view of each example for the task.
 
@@ -204,10 +206,9 @@ class FactorCL(nn.Module):
             found.append(self._pair(factors, (a, b), condition, where, given))
         pairs = jnp.maximum(modalities * (modalities - 1) / 2, 1)
         raised, lowered, critics = (sum(rows) / pairs for rows in zip(*found, strict=True))
-        # Every pair has the task term of its two modalities.
-        return FactorBounds(
-            Bounds(raised + 2 * known / jnp.maximum(modalities, 1), lowered), critics
-        )
+        # Every pair has the task term of its two modalities; a modality by itself has its own.
+        known *= jnp.minimum(modalities, 2) / jnp.maximum(modalities, 1)
+        return FactorBounds(Bounds(raised + known, lowered), critics)
 
     def _pair(
         self,
@@ -243,6 +244,16 @@ class FactorCL(nn.Module):
             critics.append(info_nce_bound(frm(_still(z), rest), where=where))
         raised, lowered = (functools.reduce(jnp.add, rows) for rows in zip(*bounds, strict=True))
         return raised, lowered, functools.reduce(jnp.add, critics)
+
+
+def _check_labels(labels: Int[Array, "n"], classes: int) -> None:
+    if isinstance(labels, jax.core.Tracer):
+        return
+    known = np.unique(np.asarray(labels))
+    if np.any((known < 0) | (known >= classes)):
+        raise ValueError(
+            f"labels must be from 0 to classes less 1, got {known[0]} to {known[-1]} and {classes=}"
+        )
 
 
 _still = jax.lax.stop_gradient

@@ -1,7 +1,6 @@
 """MFM: factors that generate the modalities, one of them for all and for the label."""
 
 import functools
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,12 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array as AnyArray
-from jaxtyping import Bool, Float, Key
+from jaxtyping import Float, Key
 
-from mmjax.arrays import Array, accumulation_dtype, checked
+from mmjax.arrays import accumulation_dtype, checked
+from mmjax.fission.modalities import fuse, key_of
 from mmjax.fission.perceptron import Perceptron
 from mmjax.losses import mean_squared_alignment, mmd, rbf_kernel
-from mmjax.modalities import check_names, read_modalities
+from mmjax.modalities import Masks, Rows, check_names, read_modalities
 
 
 class Generation(NamedTuple):
@@ -54,10 +54,10 @@ class MFMLosses(NamedTuple):
 @checked
 def mfm_losses(
     generation: Generation,
-    inputs: Mapping[str, Float[Array, "n _"]],
+    inputs: Rows,
     *,
     key: Key[AnyArray, ""],
-    where: Mapping[str, Bool[Array, "n"]] | None = None,
+    where: Masks | None = None,
 ) -> MFMLosses:
     r"""Generate every modality, and keep all codes together close to independent Gaussians.
 
@@ -66,14 +66,17 @@ def mfm_losses(
               \ell_{\text{prior}} = \mathrm{MMD}^2\big([z_y; z_1; \dots; z_M],\,
                   \mathcal N(0, I)\big)
 
-    with the Gaussian kernel :math:`e^{-\lVert u - v \rVert^2 / c}` of c codes in all.
+    with the Gaussian kernel :math:`e^{-\lVert u - v \rVert^2 / c}` of c features in all codes, of
+    the modalities that occur in the batch.
 
     Args:
         generation: as :class:`MFM` gives it.
         inputs: the modalities that were to be generated.
         key: random key, for the sample of the prior.
         where: per modality, the examples that have it, :math:`M_i`; all if None. What is missing is
-            not generated, and only examples that have all modalities are compared with the prior.
+            not generated, and in place of its code there stands what it is compared with, the same
+            row of the sample of the prior: it says nothing, and the other codes of the example
+            are compared all the same.
 
     Returns:
         The two terms, float32 or wider; the first in the squared unit of the inputs, the second
@@ -100,13 +103,27 @@ def mfm_losses(
         mean_squared_alignment(made[name], targets[name], where=mask)
         for name, mask in masks.items()
     ]
-    codes = [generation.code, *(generation.codes[name] for name in masks)]
-    together = jnp.concatenate([x.astype(accumulation_dtype(*codes)) for x in codes], axis=1)
-    prior = jax.random.normal(key, together.shape, together.dtype)
-    whole = functools.reduce(jnp.logical_and, masks.values())
-    kernel = functools.partial(rbf_kernel, bandwidth=math.sqrt(together.shape[1] / 2))
-    apart = mmd(together, prior, kernel=kernel, where_x=whole, where_y=whole)
-    return MFMLosses(functools.reduce(jnp.add, errors), apart)
+    return MFMLosses(functools.reduce(jnp.add, errors), _from_prior(generation, masks, key))
+
+
+def _from_prior(
+    generation: Generation, masks: Mapping[str, jax.Array], key: Key[AnyArray, ""]
+) -> Float[jax.Array, ""]:
+    """Discrepancy of all codes together from the prior."""
+    some = functools.reduce(jnp.logical_or, masks.values())
+    codes = {"": (generation.code, some)}  # no modality has this name
+    codes |= {name: (generation.codes[name], mask) for name, mask in masks.items()}
+    dtype = accumulation_dtype(*(x for x, _ in codes.values()))
+    sides, features = [], jnp.zeros((), dtype)
+    for name, (x, mask) in codes.items():
+        occurs = jnp.any(mask)
+        # A modality that does not occur at all is to add nothing to a distance of two rows.
+        sample = jnp.where(occurs, jax.random.normal(key_of(key, name), x.shape, dtype), 0)
+        sides.append((jnp.where(mask[:, None], x.astype(dtype), sample), sample))
+        features += jnp.where(occurs, x.shape[1], 0).astype(dtype)
+    made, prior = (jnp.concatenate(side, axis=1) for side in zip(*sides, strict=True))
+    kernel = functools.partial(rbf_kernel, bandwidth=jnp.sqrt(jnp.maximum(features, 1) / 2))
+    return mmd(made, prior, kernel=kernel, where_x=some, where_y=some)
 
 
 class MFM(nn.Module):
@@ -134,15 +151,17 @@ class MFM(nn.Module):
     @checked
     def __call__(
         self,
-        inputs: Mapping[str, Float[Array, "n _"]],
+        inputs: Rows,
         *,
-        where: Mapping[str, Bool[Array, "n"]] | None = None,
+        where: Masks | None = None,
+        train: bool = False,
     ) -> Generation:
         """Infer the codes of each example, and generate from them.
 
         Args:
             inputs: one row per example and modality.
             where: per modality, the examples that have it, all if None.
+            train: handed on to a fusion module that takes it: turn dropout on.
 
         Returns:
             Codes, factors, and all that is generated; of a missing modality it is finite and means
@@ -150,7 +169,7 @@ class MFM(nn.Module):
         """
         arrays, masks = read_modalities(inputs, where)
         make = functools.partial(Perceptron, self.hidden)
-        code = make(self.code, name="encode_all")(self.fusion(arrays, where=masks))
+        code = make(self.code, name="encode_all")(fuse(self.fusion, arrays, masks, train=train))
         factor = make(self.features, name="generate_all")(code)
         codes, factors, reconstruction = {}, {}, {}
         for name, x in arrays.items():

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from mmjax.arrays import Array, accumulation_dtype, checked
+from mmjax.arrays import accumulation_dtype, checked
 from mmjax.fission.perceptron import Perceptron
 from mmjax.losses import cmd, mean_squared_alignment, orthogonality
-from mmjax.modalities import check_names, read_modalities
+from mmjax.modalities import Masks, Rows, check_names, read_modalities
 
 MOMENTS = 5
 
@@ -53,9 +53,7 @@ class MISALosses(NamedTuple):
 
 
 @checked
-def misa_losses(
-    factors: SharedAndPrivate, *, where: Mapping[str, Bool[Array, "n"]] | None = None
-) -> MISALosses:
+def misa_losses(factors: SharedAndPrivate, *, where: Masks | None = None) -> MISALosses:
     r"""Similarity of shared embeddings, difference of private ones, and reconstruction.
 
     .. math:: \ell_{\text{sim}} &= \frac{1}{|P|} \sum_{(a, b) \in P}
@@ -65,8 +63,8 @@ def misa_losses(
               \ell_{\text{recon}, i} &= \frac{1}{|M_i|} \sum_{m \in M_i}
                   \frac1d \lVert u_{m,i} - \hat u_{m,i} \rVert^2
 
-    over the pairs P of modalities, with :func:`mmjax.losses.cmd` on (0, 1) and
-    :math:`\ell_\perp` of :func:`mmjax.losses.orthogonality`.
+    over the pairs P of modalities that occur in the batch, with :func:`mmjax.losses.cmd` on (0, 1)
+    and :math:`\ell_\perp` of :func:`mmjax.losses.orthogonality`.
 
     Args:
         factors: as :class:`MISA` gives them.
@@ -116,8 +114,10 @@ def misa_losses(
         for m in names
     ]
     counts = sum(masks[m].astype(dtype) for m in names)
+    occurs = {m: jnp.any(masks[m]) for m in names}
+    met = sum(((occurs[a] & occurs[b]).astype(dtype) for a, b in pairs), jnp.zeros((), dtype))
     return MISALosses(
-        similarity=sum(apart, jnp.zeros((), dtype)) / max(len(pairs), 1),
+        similarity=sum(apart, jnp.zeros((), dtype)) / jnp.maximum(met, 1),
         difference=sum(overlaps, jnp.zeros((), dtype)),
         reconstruction=functools.reduce(jnp.add, errors) / jnp.maximum(counts, 1),
     )
@@ -143,12 +143,7 @@ class MISA(nn.Module):
 
     @nn.compact
     @checked
-    def __call__(
-        self,
-        inputs: Mapping[str, Float[Array, "n _"]],
-        *,
-        where: Mapping[str, Bool[Array, "n"]] | None = None,
-    ) -> SharedAndPrivate:
+    def __call__(self, inputs: Rows, *, where: Masks | None = None) -> SharedAndPrivate:
         """Split each modality into what is shared and what is its own.
 
         Args:

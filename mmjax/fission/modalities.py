@@ -1,12 +1,16 @@
-"""The two embeddings of each modality, and how encoders make such."""
+"""What modules of this room do with named modalities: embed each twice, fuse all, draw of each."""
 
+import inspect
+import zlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array as AnyArray
+from jaxtyping import Float, Key
 
 from mmjax.arrays import accumulation_dtype
 from mmjax.modalities import check_names
@@ -50,3 +54,20 @@ def embed_each(
     return {
         name: jnp.where(masks[name][:, None], encoders[name](x), 0) for name, x in arrays.items()
     }
+
+
+def fuse(
+    fusion: nn.Module,
+    arrays: Mapping[str, jax.Array],
+    masks: Mapping[str, jax.Array],
+    *,
+    train: bool,
+) -> jax.Array:
+    """Run a fusion module; ``train`` reaches one that takes it, which has dropout then."""
+    takes = "train" in inspect.signature(fusion.__call__).parameters
+    return fusion(arrays, where=masks, **({"train": train} if takes else {}))
+
+
+def key_of(key: Key[AnyArray, ""], name: str) -> Key[AnyArray, ""]:
+    """Give a modality a random key of its own, which does not depend on what others there are."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mmjax.arrays import Array, checked
-from mmjax.fusion.modalities import Masks, Modalities, Rows, linear, plus_bias, total
+from mmjax.fusion.modalities import Modalities, linear, plus_bias, total
 from mmjax.fusion.parameters import make_bias, make_kernel
-from mmjax.modalities import name_pairs
+from mmjax.modalities import Masks, Rows, name_pairs
 
 Pair: TypeAlias = tuple[str, str]
 

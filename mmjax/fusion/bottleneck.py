@@ -1,7 +1,7 @@
 """Bottleneck tokens: modalities exchange only what a few shared tokens can carry."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -9,15 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.fusion.blocks import (
-    Block,
-    LayerNorm,
-    check_at_least,
-    check_block,
-    check_fusion_depth,
-    repeated,
-)
-from mmjax.fusion.tokens import Sequences, TokenMasks, Tokens
+from mmjax.fusion.blocks import LayerNorm, check_at_least, check_fusion_depth, repeated
+from mmjax.fusion.modalities import Modalities
+from mmjax.fusion.sequences import SequenceFusion
 from mmjax.modalities import check_names
 
 
@@ -53,7 +47,7 @@ def mean_of_present(
     """
     check_names("inputs", inputs, "there", there)
     terms = [_said(inputs[name], there[name], otherwise) for name in sorted(inputs)]
-    total, count = (sum(parts) for parts in zip(*terms, strict=True))
+    total, count = sum(x for x, _ in terms), sum(mask for _, mask in terms)
     mean = (total / jnp.maximum(count, 1)).astype(otherwise.dtype)
     return jnp.where(count > 0, mean, otherwise)
 
@@ -76,15 +70,12 @@ class BottleneckLayer(nn.Module):
               b' = \frac{1}{|V|} \sum_{m \in V} b_m'
 
     Attributes:
-        heads, mlp_ratio, dropout, train: of the blocks, see :class:`mmjax.fusion.blocks.Block`.
+        block: makes a block, given its name.
 
     Source: Nagrani et al. 2021, arXiv:2107.00135, sec. 3.2.
     """
 
-    heads: int
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
-    train: bool = False
+    block: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(
@@ -96,27 +87,24 @@ class BottleneckLayer(nn.Module):
         for name, x in tokens.items():
             both = jnp.concatenate([x, shared], axis=1)
             seen = jnp.concatenate([valid[name], jnp.ones(shared.shape[:2], bool)], axis=1)
-            block = Block(self.heads, self.mlp_ratio, self.dropout, self.train, name=name)
-            own[name], said[name] = jnp.split(block(both, None, seen), [x.shape[1]], axis=1)
+            after = self.block(name=name)(both, None, seen)
+            own[name], said[name] = jnp.split(after, [x.shape[1]], axis=1)
         there = {name: jnp.any(valid[name], axis=1) for name in tokens}
         return own, mean_of_present(said, there, shared)
 
 
-class BottleneckFusion(nn.Module):
+class BottleneckFusion(SequenceFusion):
     """Transformers of each modality that exchange a few bottleneck tokens from some layer on (MBT).
 
     A missing modality says nothing to the bottleneck tokens and nothing to the result, and padding
     changes nothing.
 
     Attributes:
-        features: of the tokens and of the result.
-        heads: heads of every attention.
         depth: layers of each modality, at least 1: a class token has nothing to tell otherwise.
         fusion_depth: layers before the first exchange: 0 fuses from the first layer on, ``depth``
             never (the result is then an average of what each modality says alone).
         bottlenecks: number of shared tokens.
-        mlp_ratio: hidden features of a feed-forward layer per feature.
-        dropout: share of each branch's features set to 0 while training.
+        features, heads, kernel_size, mlp_ratio, dropout: see :class:`SequenceFusion`.
 
     Raises:
         ValueError: while being built, for fields that do not fit each other.
@@ -131,53 +119,28 @@ class BottleneckFusion(nn.Module):
     (3, 8)
     """
 
-    features: int
-    heads: int
     depth: int = 4
     fusion_depth: int = 2
     bottlenecks: int = 4
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
 
     def __post_init__(self):
-        check_block(self.features, self.heads, self.mlp_ratio, self.dropout)
         check_fusion_depth(self.depth, self.fusion_depth)
         check_at_least(1, depth=self.depth, bottlenecks=self.bottlenecks)
         super().__post_init__()
 
-    @nn.compact
-    @checked
-    def __call__(
-        self, inputs: Sequences, *, where: TokenMasks | None = None, train: bool = False
-    ) -> Float[jax.Array, "n {self.features}"]:
-        """Fuse sequences.
-
-        Args:
-            inputs: per modality, one sequence ``[n, t, d]`` per example, each with its own t and d.
-            where: per modality, the valid tokens ``[n, t]``; all if None.
-            train: turn dropout on; it draws from the random stream "dropout".
-
-        Returns:
-            One row per example; 0 for an example without a token.
-        """
-        given = Tokens(self.features, name="tokens")(inputs, where)
-        options = (self.heads, self.mlp_ratio, self.dropout, train)
+    def fuse(self, given: Modalities, block: Callable[..., nn.Module]) -> jax.Array:
+        """Give the mean of the class tokens of an example's modalities."""
         tokens, valid = {}, {}
         for name, x, seen in given:
             there = jnp.any(seen, axis=1, keepdims=True)
             tokens[name] = jnp.concatenate([self._learned(f"{name}_class", 1, x), x], axis=1)
             valid[name] = jnp.concatenate([there, seen], axis=1)
             tokens[name] = repeated(
-                functools.partial(Block, *options),
-                self.fusion_depth,
-                f"{name}_alone",
-                tokens[name],
-                None,
-                valid[name],
+                block, self.fusion_depth, f"{name}_alone", tokens[name], None, valid[name]
             )
         if self.fusion_depth < self.depth:
             shared = self._learned("bottleneck", self.bottlenecks, x)
-            layer = functools.partial(BottleneckLayer, *options)
+            layer = functools.partial(BottleneckLayer, block)
             count = self.depth - self.fusion_depth
             tokens, _ = repeated(layer, count, "fusion", (tokens, shared), valid)
         said = {name: LayerNorm(name=f"{name}_norm")(x[:, 0]) for name, x in tokens.items()}

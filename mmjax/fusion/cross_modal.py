@@ -1,18 +1,19 @@
 """The cross-modal transformer: every modality looks at every other one, token by token."""
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
 
-from mmjax.arrays import checked
-from mmjax.fusion.blocks import Block, LayerNorm, check_at_least, check_block, repeated, square
-from mmjax.fusion.tokens import READOUTS, Sequences, TokenMasks, Tokens
+from mmjax.fusion.blocks import LayerNorm, check_at_least, repeated, square
+from mmjax.fusion.modalities import Modalities
+from mmjax.fusion.sequences import SequenceFusion
+from mmjax.fusion.tokens import READOUTS
 
 
-class CrossModalTransformer(nn.Module):
+class CrossModalTransformer(SequenceFusion):
     r"""Enriches each modality by every other one, and reads one row off all of them (MulT).
 
     .. math::
@@ -29,14 +30,10 @@ class CrossModalTransformer(nn.Module):
     with a single modality is encoded by self-attention alone.
 
     Attributes:
-        features: of the tokens and of the result.
-        heads: heads of every attention.
         depth: :math:`D`, layers of each ordered pair of modalities.
         self_depth: :math:`S`, layers of each modality after that.
         readout: "last" valid token, or the "mean" of the valid ones.
-        kernel_size: of the convolutions that project the modalities, see :class:`Tokens`.
-        mlp_ratio: hidden features of a feed-forward layer per feature.
-        dropout: share of each branch's features set to 0 while training.
+        features, heads, kernel_size, mlp_ratio, dropout: see :class:`SequenceFusion`.
 
     Raises:
         ValueError: while being built, for fields that do not fit each other.
@@ -53,44 +50,22 @@ class CrossModalTransformer(nn.Module):
     (3, 8)
     """
 
-    features: int
-    heads: int
     depth: int = 4
     self_depth: int = 3
     readout: str = "last"
-    kernel_size: int = 1
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
 
     def __post_init__(self):
-        check_block(self.features, self.heads, self.mlp_ratio, self.dropout)
         check_at_least(0, depth=self.depth, self_depth=self.self_depth)
-        check_at_least(1, kernel_size=self.kernel_size)
         if self.readout not in READOUTS:
             raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {self.readout!r}")
         super().__post_init__()
 
-    @nn.compact
-    @checked
-    def __call__(
-        self, inputs: Sequences, *, where: TokenMasks | None = None, train: bool = False
-    ) -> Float[jax.Array, "n {self.features}"]:
-        """Fuse sequences.
-
-        Args:
-            inputs: per modality, one sequence ``[n, t, d]`` per example, each with its own t and d.
-            where: per modality, the valid tokens ``[n, t]``; all if None.
-            train: turn dropout on; it draws from the random stream "dropout".
-
-        Returns:
-            One row per example; 0 for an example without a token.
-        """
-        tokens = Tokens(self.features, self.kernel_size, name="tokens")(inputs, where)
-        block = functools.partial(Block, self.heads, self.mlp_ratio, self.dropout, train)
+    def fuse(self, given: Modalities, block: Callable[..., nn.Module]) -> jax.Array:
+        """Give the sum of what is read off the stream of each modality."""
         fused = []
-        for target, x, valid in tokens:
+        for target, x, valid in given:
             stream = x
-            for source, y, seen in tokens:
+            for source, y, seen in given:
                 if source == target:
                     continue
                 name = f"{target}_from_{source}"
@@ -103,4 +78,4 @@ class CrossModalTransformer(nn.Module):
                 repeated(block, self.self_depth, f"{target}_alone", stream, None, valid)
             )
             fused.append(square(f"{target}_readout", READOUTS[self.readout](stream, valid)))
-        return tokens.fused(functools.reduce(jnp.add, fused))
+        return functools.reduce(jnp.add, fused)

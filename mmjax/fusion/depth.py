@@ -1,27 +1,17 @@
 """Fusion at a chosen depth: early, in between, late, and fed back to where it came from."""
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from mmjax.arrays import checked
-from mmjax.fusion.blocks import (
-    Block,
-    LayerNorm,
-    check_at_least,
-    check_block,
-    check_fusion_depth,
-    repeated,
-    square,
-)
+from mmjax.fusion.blocks import LayerNorm, check_at_least, check_fusion_depth, repeated, square
 from mmjax.fusion.bottleneck import mean_of_present
 from mmjax.fusion.modalities import Modalities
-from mmjax.fusion.tokens import Sequences, TokenMasks, Tokens, joined, mean_token
+from mmjax.fusion.sequences import SequenceFusion
+from mmjax.fusion.tokens import joined, mean_token
 
 
 class Round(nn.Module):
@@ -60,7 +50,7 @@ class Round(nn.Module):
         return mean_of_present(said, there, jnp.zeros_like(x[:, 0]))
 
 
-class DepthFusion(nn.Module):
+class DepthFusion(SequenceFusion):
     r"""Layers of each modality alone up to some depth, layers of all tokens together after it.
 
     .. math::
@@ -74,13 +64,10 @@ class DepthFusion(nn.Module):
     modalities change nothing.
 
     Attributes:
-        features: of the tokens and of the result.
-        heads: heads of every attention.
         depth: :math:`D`, layers that a token passes in each round.
         fusion_depth: :math:`F`, how many of them before modalities meet.
         rounds: :math:`R`, at least 1.
-        mlp_ratio: hidden features of a feed-forward layer per feature.
-        dropout: share of each branch's features set to 0 while training.
+        features, heads, kernel_size, mlp_ratio, dropout: see :class:`SequenceFusion`.
 
     Raises:
         ValueError: while being built, for fields that do not fit each other.
@@ -95,37 +82,17 @@ class DepthFusion(nn.Module):
     (3, 8)
     """
 
-    features: int
-    heads: int
     depth: int = 4
     fusion_depth: int = 2
     rounds: int = 1
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
 
     def __post_init__(self):
-        check_block(self.features, self.heads, self.mlp_ratio, self.dropout)
         check_fusion_depth(self.depth, self.fusion_depth)
         check_at_least(1, rounds=self.rounds)
         super().__post_init__()
 
-    @nn.compact
-    @checked
-    def __call__(
-        self, inputs: Sequences, *, where: TokenMasks | None = None, train: bool = False
-    ) -> Float[jax.Array, "n {self.features}"]:
-        """Fuse sequences.
-
-        Args:
-            inputs: per modality, one sequence ``[n, t, d]`` per example, each with its own t and d.
-            where: per modality, the valid tokens ``[n, t]``; all if None.
-            train: turn dropout on; it draws from the random stream "dropout".
-
-        Returns:
-            One row per example; 0 for an example without a token.
-        """
-        given = Tokens(self.features, name="tokens")(inputs, where)
-        block = functools.partial(Block, self.heads, self.mlp_ratio, self.dropout, train)
+    def fuse(self, given: Modalities, block: Callable[..., nn.Module]) -> jax.Array:
+        """Give what the last round gives."""
         once = Round(block, self.fusion_depth, self.depth - self.fusion_depth, name="round")
         fused = once(given, None)
         for _ in range(self.rounds - 1):

@@ -7,9 +7,9 @@ import jax
 from jaxtyping import Float
 
 from mmjax.arrays import Array, checked
-from mmjax.fusion.modalities import Masks, Modalities, Rows, check_content, linear, plus_bias, total
+from mmjax.fusion.modalities import Modalities, check_content, linear, plus_bias, total
 from mmjax.fusion.parameters import make_bias, make_kernel, make_kernels
-from mmjax.modalities import check_names
+from mmjax.modalities import Masks, Rows, check_names
 
 
 @checked

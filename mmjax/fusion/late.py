@@ -1,4 +1,9 @@
-"""Late fusion: each modality decides by itself, and the posteriors of all are combined."""
+"""Late fusion: each modality decides by itself, and the posteriors of all are combined.
+
+A probability of 0 has a finite logarithm here, far below that of any other float32: infinity is
+never taken from infinity, neither in a value nor in a gradient. It is too low for float16, where
+minus infinity comes out instead.
+"""
 
 import flax.linen as nn
 import jax
@@ -6,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.fusion.modalities import Masks, Modalities, Rows, linear, plus_bias
+from mmjax.fusion.modalities import Modalities, linear, plus_bias
 from mmjax.fusion.parameters import make_biases, make_kernels
+from mmjax.modalities import Masks, Rows
 
 
 @checked

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mmjax.arrays import Array, checked
-from mmjax.fusion.modalities import Masks, Modalities, Rows, linear
+from mmjax.fusion.modalities import Modalities, linear
 from mmjax.fusion.parameters import make_kernel
 from mmjax.fusion.tensor import with_one
-from mmjax.modalities import check_names
+from mmjax.modalities import Masks, Rows, check_names
 
 
 @checked

@@ -10,17 +10,13 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
 from mmjax.modalities import read_modalities
-
-Rows: TypeAlias = Mapping[str, Float[Array, "n _"]]  # per modality, one row per example
-Masks: TypeAlias = Mapping[str, Bool[Array, "n"]]  # per modality, the examples that have it
 
 
 @dataclasses.dataclass(frozen=True)

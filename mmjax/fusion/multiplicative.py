@@ -9,9 +9,9 @@ from jaxtyping import Float
 from mmjax.arrays import Array, checked
 from mmjax.fusion.additive import linear_terms
 from mmjax.fusion.bilinear import Pair, bilinear_forms, make_pair_kernels
-from mmjax.fusion.modalities import Masks, Modalities, Rows, total
+from mmjax.fusion.modalities import Modalities, total
 from mmjax.fusion.parameters import make_bias, make_kernels
-from mmjax.modalities import check_names
+from mmjax.modalities import Masks, Rows, check_names
 
 
 @checked

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mmjax.arrays import Array, checked
-from mmjax.fusion.modalities import Masks, Modalities, Rows, linear, plus_bias
+from mmjax.fusion.modalities import Modalities, linear, plus_bias
 from mmjax.fusion.parameters import make_bias, make_biases, make_kernel, make_kernels
-from mmjax.modalities import check_names
+from mmjax.modalities import Masks, Rows, check_names
 
 
 @checked

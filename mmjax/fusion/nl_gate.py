@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.fusion.modalities import Masks, Modalities, Rows, check_content, linear
+from mmjax.fusion.modalities import Modalities, check_content, linear
 from mmjax.fusion.parameters import make_kernel, make_kernels
-from mmjax.modalities import check_names
+from mmjax.modalities import Masks, Rows, check_names
 
 
 @checked

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mmjax.arrays import Array, checked
-from mmjax.fusion.modalities import Masks, Modalities, Rows, linear, plus_bias, total
+from mmjax.fusion.modalities import Modalities, linear, plus_bias, total
 from mmjax.fusion.parameters import make_kernel, make_kernels
 from mmjax.losses.samples import unit_length
-from mmjax.modalities import check_names
+from mmjax.modalities import Masks, Rows, check_names
 
 
 @checked

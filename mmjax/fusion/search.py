@@ -72,7 +72,7 @@ class Space:
     cells: int
 
     def __post_init__(self):
-        if not isinstance(self.modalities, tuple):  # a string would do, as would its letters
+        if not isinstance(self.modalities, tuple):  # a string would pass for its letters
             raise ValueError(f"modalities must be a tuple of names, got {self.modalities!r}")
         if not self.modalities or len(set(self.modalities)) < len(self.modalities):
             raise ValueError(f"modalities must be one or more names, got {self.modalities}")

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int
 
 from mmjax.arrays import Array, accumulation_dtype, checked
 from mmjax.fusion.blocks import LayerNorm, check_at_least, dense, square
-from mmjax.fusion.modalities import Masks, Modalities, Rows
+from mmjax.fusion.modalities import Modalities
 from mmjax.fusion.search import OPERATORS, Architecture, Space
-from mmjax.modalities import check_names
+from mmjax.modalities import Masks, Rows, check_names
 
 
 @checked

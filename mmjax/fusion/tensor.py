@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.fusion.modalities import Masks, Modalities, Rows, linear
+from mmjax.fusion.modalities import Modalities, linear
 from mmjax.fusion.parameters import make_kernel
+from mmjax.modalities import Masks, Rows
 
 
 @checked

@@ -146,8 +146,9 @@ class Tokens(nn.Module):
 
 
 def _check_sequence(name: str, x: jax.Array) -> None:
-    if x.ndim != 3 or x.shape[1] == 0:
+    if x.ndim != 3 or 0 in x.shape[1:]:
         raise ValueError(
-            f"{name} must be sequences [n, t, d] of at least one token, got shape {x.shape}; one"
-            " row per example is a sequence of one, x[:, None]; leave out what no example has"
+            f"{name} must be sequences [n, t, d] of at least one token and feature, got shape"
+            f" {x.shape}; one row per example is a sequence of one, x[:, None]; leave out what no"
+            " example has"
         )

@@ -156,6 +156,23 @@ def test_the_module_masks_padding_and_leaves_modalities_alone(fill):
     assert embedded.shape == (4, 3)
 
 
+class Dropped(nn.Module):
+    @nn.compact
+    def __call__(self, inputs, *, where, train=False):
+        return nn.Dropout(0.5, deterministic=not train)(MeanOfTokens()(inputs, where=where))
+
+
+@pytest.mark.parametrize("method", ["__call__", "project"])
+@pytest.mark.parametrize(("fusion", "drops"), [(Dropped(), True), (MeanOfTokens(), False)])
+def test_train_reaches_a_fusion_that_takes_it(method, fusion, drops, fill):
+    module, rngs = CoMM(fusion, hidden=(6,), features=4), {"dropout": jax.random.key(0)}
+    variables = fill(module, TOKENS, method="project")
+    for train in (False, True):
+        apply = functools.partial(module.apply, train=train, rngs=rngs, method=method)
+        program = str(jax.make_jaxpr(apply)(variables, TOKENS))
+        assert ("random_bits" in program) == (train and drops)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

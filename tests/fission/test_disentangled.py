@@ -17,6 +17,7 @@ from mmjax.fission import (
     mean_resultant_length,
     sample_vmf,
 )
+from mmjax.fission.modalities import key_of
 
 RNG = np.random.default_rng(0)
 N, NAMES = 6, ("audio", "image", "text")
@@ -29,7 +30,8 @@ WHERE = {
     "text": np.array([1, 1, 1, 0, 1, 0], bool),
 }
 FULL = {name: np.ones(N, bool) for name in NAMES}
-masks = pytest.mark.parametrize("where", [FULL, WHERE], ids=["full", "ragged"])
+GONE = WHERE | {"audio": np.zeros(N, bool)}  # as if there were two modalities only
+masks = pytest.mark.parametrize("where", [FULL, WHERE, GONE], ids=["full", "ragged", "gone"])
 
 
 def unit(x):
@@ -64,8 +66,9 @@ def shared():
 def test_step_1_is_its_definition(where):
     (_, found), gradients = shared()(holes(MEANS, where), where)
     samples, clean = {}, {m: np.where(where[m][:, None], x, 0) for m, x in MEANS.items()}
-    for key, name in zip(jax.random.split(KEY, len(NAMES)), NAMES, strict=True):
-        samples[name] = np.float64(sample_vmf(clean[name], concentration=5.0, key=key))
+    for name in NAMES:
+        drawn = sample_vmf(clean[name], concentration=5.0, key=key_of(KEY, name))
+        samples[name] = np.float64(drawn)
     total, count = np.zeros(N), np.zeros(N)
     scale = 5.0 * mean_resultant_length(4, 5.0)
     for a, b in itertools.combinations(NAMES, 2):
@@ -102,23 +105,43 @@ def overlap(x, y):
     return np.linalg.norm(x.T @ y / len(x)) ** 2
 
 
+def step_2(views, where):
+    contrast, apart = np.zeros(N), []
+    for name in (name for name in NAMES if where[name].any()):
+        together = [
+            unit(np.concatenate([view.unique[name], view.shared[name]], axis=1).astype(float))
+            for view in views
+        ]
+        contrast += clip_definition(*together, where[name], 0.5)
+        for view in views:
+            parts = (np.float64(z[name][where[name]]) for z in (view.unique, view.shared))
+            apart.append(overlap(*parts))
+    count = sum(keep.astype(float) for keep in where.values())
+    return contrast / np.maximum(count, 1), np.mean(apart)
+
+
 @masks
 def test_step_2_is_its_definition(where):
     views = [Factors(holes(view.shared, where), holes(view.unique, where)) for view in VIEWS]
     (_, found), gradients = unique()(*views, where)
-    contrast, apart = np.zeros(N), 0.0
-    for name in NAMES:
-        together = [
-            unit(np.concatenate([view.unique[name], view.shared[name]], axis=1).astype(float))
-            for view in VIEWS
-        ]
-        contrast += clip_definition(*together, where[name], 0.5)
-        for view in VIEWS:
-            parts = (np.float64(z[name][where[name]]) for z in (view.unique, view.shared))
-            apart += overlap(*parts) / (2 * len(NAMES))
-    count = sum(keep.astype(float) for keep in where.values())
-    np.testing.assert_allclose(found.contrast, contrast / np.maximum(count, 1), rtol=1e-4)
+    contrast, apart = step_2(VIEWS, where)
+    np.testing.assert_allclose(found.contrast, contrast, rtol=1e-4)
     np.testing.assert_allclose(found.overlap, apart, rtol=1e-4)
+    rng, h, ends = np.random.default_rng(1), 1e-6, []
+    steps = [{m: rng.normal(size=x.shape) for m, x in view.unique.items()} for view in VIEWS]
+    for end in (h, -h):
+        moved = [
+            view._replace(unique={m: view.unique[m] + end * step[m] for m in NAMES})
+            for view, step in zip(VIEWS, steps, strict=True)
+        ]
+        contrast, apart = step_2(moved, where)
+        ends.append(contrast.sum() + apart)
+    slope = sum(
+        (view.unique[m] * step[m]).sum()
+        for view, step in zip(gradients, steps, strict=True)
+        for m in NAMES
+    )
+    np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * h), rtol=1e-3)
     for view in gradients:
         for name in NAMES:
             assert not view.shared[name].any()  # a constant
@@ -190,6 +213,8 @@ def test_bad_input_is_refused():
         loss(MEANS, temperature=-1)
     with pytest.raises(ValueError, match="weight must be finite, got inf"):
         loss(MEANS, weight=np.inf)
+    with pytest.raises(ValueError, match="weight must be at least 0, got -1"):
+        loss(MEANS, weight=-1)
     broken = Factors(VIEWS[0].shared, {"text": VIEWS[0].unique["text"]})
     with pytest.raises(ValueError, match="shared and unique must name the same modalities"):
         disentangled_unique_losses(broken, broken)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jaxtyping import TypeCheckError
 
 from mmjax.data.synthetic import shared_and_unique_factors
 from mmjax.fission import (
@@ -208,26 +209,42 @@ def test_of_three_modalities_the_bounds_are_means_over_pairs():
         np.testing.assert_allclose(rows, mean, rtol=1e-3, atol=1e-4)
 
 
+def score_by(params, critic, x, y):
+    sides = []
+    for side, rows in (("x", x), ("y", y)):
+        layers = params[critic][side]
+        rows = np.maximum(rows @ layers["kernel_0"] + layers["bias_0"], 0)
+        sides.append(rows @ layers["kernel_1"] + layers["bias_1"])
+    return sides[0] @ sides[1].T / 2
+
+
+def embed_by(params, kind, name):
+    layer = params[f"{kind}_{name}"]
+    return PAIR[name] @ layer["kernel"] + layer["bias"]
+
+
+TASK = np.eye(2)[LABELS]
+
+
+def test_of_a_single_modality_it_is_what_that_knows_of_the_task():
+    variables = filled(model(PAIR), "supervised", PAIR)
+    have = np.array([1, 1, 1, 0, 1, 0], bool)
+    where = {"audio": have, "text": np.ones(N, bool)}
+    _, parts = compiled("supervised")(variables, PAIR, where)
+    params = jax.tree.map(np.float64, variables["params"])
+    scores = score_by(params, "task_text", embed_by(params, "unique", "text"), TASK)
+    known = np.array(nce(scores, EVERYONE))
+    np.testing.assert_allclose(parts["raised"][~have], known[~have], rtol=1e-3, atol=1e-4)
+
+
 def test_supervised_bounds_are_those_of_the_embeddings_by_definition():
     variables = filled(model(PAIR), "supervised", PAIR)
     everyone = {name: np.ones(N, bool) for name in PAIR}
     _, parts = compiled("supervised")(variables, PAIR, everyone)
     params = jax.tree.map(np.float64, variables["params"])
-
-    def score(critic, x, y):
-        sides = []
-        for side, rows in (("x", x), ("y", y)):
-            layers = params[critic][side]
-            rows = np.maximum(rows @ layers["kernel_0"] + layers["bias_0"], 0)
-            sides.append(rows @ layers["kernel_1"] + layers["bias_1"])
-        return sides[0] @ sides[1].T / 2
-
-    def embed(kind, name):
-        layer = params[f"{kind}_{name}"]
-        return PAIR[name] @ layer["kernel"] + layer["bias"]
-
+    score, embed = (functools.partial(by, params) for by in (score_by, embed_by))
     zs, zu = ({name: embed(kind, name) for name in PAIR} for kind in ("shared", "unique"))
-    task = np.eye(2)[LABELS]
+    task = TASK
     raised = np.array(nce(score("shared_by_audio_text", zs["audio"], zs["text"]), EVERYONE))
     critics = np.array(
         nce(score("shared_given_audio_text", np.hstack([zs["audio"], task]), zs["text"]), SAME)
@@ -296,6 +313,31 @@ def test_learns_the_factors_apart_without_labels():
         assert explained(factors.shared[name], made.factors["shared"]) > 0.9
         assert explained(factors.unique[name], made.factors[name]) > 0.9
         assert explained(factors.unique[name], made.factors["shared"]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (
+            LABELS + 1,
+            ValueError,
+            "labels must be from 0 to classes less 1, got 1 to 2 and classes=2",
+        ),
+        (jnp.array(LABELS) - 1, ValueError, "got -1 to 0 and classes=2"),
+        (LABELS[1:], TypeCheckError, "labels"),
+        (np.float32(LABELS), TypeCheckError, "labels"),
+    ],
+)
+def test_labels_that_are_none_are_refused(labels, error, message):
+    init = functools.partial(model(PAIR).init, jax.random.key(0))
+    with pytest.raises(error, match=message):
+        jax.eval_shape(lambda inputs: MODES["supervised"](init, inputs, labels=labels), PAIR)
+
+
+def test_pairs_that_would_be_called_alike_are_refused():
+    inputs = dict.fromkeys(["a", "a_b", "b_c", "c"], INPUTS["text"])
+    with pytest.raises(ValueError, match=r"got \('a', 'b_c'\) and \('a_b', 'c'\); rename"):
+        jax.eval_shape(model(inputs).init, jax.random.key(0), inputs)
 
 
 def test_names_that_differ_are_refused():

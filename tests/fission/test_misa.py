@@ -22,6 +22,7 @@ RAGGED = {
     "text": np.array([1, 0, 1, 1, 0, 1, 1], bool),
     "video": np.array([0, 1, 1, 1, 0, 1, 1], bool),
 }
+GONE = RAGGED | {"video": np.zeros(N, bool)}  # as if there were two modalities only
 
 
 def moments_apart(x, y):
@@ -39,12 +40,13 @@ def overlap(x, y):
 
 
 def definition(factors, where):
-    pairs = list(itertools.combinations(NAMES, 2))
+    names = [m for m in NAMES if where[m].any()]
+    pairs = list(itertools.combinations(names, 2))
     shared, private, target, again = factors
     similarity = np.mean(
         [moments_apart(shared[a][where[a]], shared[b][where[b]]) for a, b in pairs]
     )
-    difference = sum(overlap(shared[m][where[m]], private[m][where[m]]) for m in NAMES)
+    difference = sum(overlap(shared[m][where[m]], private[m][where[m]]) for m in names)
     for a, b in pairs:
         both = where[a] & where[b]
         difference += overlap(private[a][both], private[b][both])
@@ -64,7 +66,7 @@ def compiled():
     return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
 
 
-@pytest.mark.parametrize("where", [FULL, RAGGED], ids=["full", "ragged"])
+@pytest.mark.parametrize("where", [FULL, RAGGED, GONE], ids=["full", "ragged", "gone"])
 def test_is_its_definition_whatever_stands_in_place_of_a_missing_modality(where):
     rows = jax.tree.map(np.float32, FACTORS)
     holed = SharedAndPrivate(
@@ -80,7 +82,16 @@ def test_is_its_definition_whatever_stands_in_place_of_a_missing_modality(where)
         for name, gradient in part.items():
             assert np.isfinite(gradient).all()
             assert not gradient[~where[name]].any()
-            assert gradient[where[name]].any()
+            assert gradient[where[name]].any() == where[name].any()
+    rng, h = np.random.default_rng(1), 1e-6
+    step = jax.tree.map(lambda x: rng.normal(size=x.shape), FACTORS)
+    ends = []
+    for end in (h, -h):
+        moved = jax.tree.map(lambda x, s, end=end: x + end * s, FACTORS, step)
+        similarity, difference, errors = definition(moved, where)
+        ends.append(similarity + difference + errors.sum())
+    slope = sum(jax.tree.leaves(jax.tree.map(lambda g, s: (g * s).sum(), gradients, step)))
+    np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * h), rtol=1e-3)
 
 
 def test_nothing_there_costs_nothing():

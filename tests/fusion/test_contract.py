@@ -354,6 +354,13 @@ def test_inputs_that_do_not_fit_are_refused_while_tracing(case, bad):
 
 
 @every_operator
+def test_no_example_gives_no_row(case):
+    none = {m: np.float32(rows[:0]) for m, rows in X.items()}
+    fused = jax.eval_shape(build(case).apply, {"params": parameters(case)}, none)
+    assert fused.shape == (0, FEATURES)
+
+
+@every_operator
 def test_nothing_to_fuse_is_refused(case):
     with pytest.raises(ValueError, match=r"at least one modality, got none|must be among none"):
         declared(build(case), {})

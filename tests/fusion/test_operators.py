@@ -9,6 +9,9 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from mmjax.fusion import (
+    Bilinear,
+    FiLM,
+    Gated,
     NLGate,
     additive_fusion,
     bilinear_fusion,
@@ -103,6 +106,21 @@ def test_polynomial_holds_at_zero_and_far_from_it(order):
     close(lengths, np.ones(3))
 
 
+@pytest.mark.parametrize("order", [3, 10])
+def test_a_high_order_loses_no_small_feature(order):
+    """Of one power per feature and no constant, the root gives the features back."""
+    x = {"a": np.array([[1, 3e-5]], np.float32)}
+    each = {"a": np.eye(2, dtype=np.float32)[:, None]}
+
+    def second(x):
+        fused = polynomial_fusion(x, each, np.zeros((1, 2), np.float32), order=order)
+        return fused[0, 1], fused
+
+    slope, fused = jax.grad(second, has_aux=True)(x)
+    close(fused, [[1, 3e-5]], atol=0)
+    close(slope["a"], [[-3e-5, 1]], atol=0)
+
+
 def test_an_order_below_one_is_refused():
     with pytest.raises(ValueError, match="order must be at least 1, got 0"):
         polynomial_fusion(X, kernels(1, 2), np.zeros((1, 2)), order=0)
@@ -128,6 +146,19 @@ def test_pairs_in_another_order_are_refused():
 def test_a_core_of_other_axes_is_refused():
     with pytest.raises(ValueError, match=r"core must have the axes \(3, 4\) .* got \(2, 3, 5\)"):
         tensor_fusion(X, np.ones((2, 3, 5)))
+
+
+def test_pairs_that_would_be_called_alike_are_refused():
+    x = dict.fromkeys(["a", "a_and_b", "b_and_c", "c"], X["a"])
+    with pytest.raises(ValueError, match=r"got \('a', 'b_and_c'\) and \('a_and_b', 'c'\); rename"):
+        jax.eval_shape(Bilinear(3).init, jax.random.key(0), x)
+
+
+@pytest.mark.parametrize("module", [Gated(3, content="b"), FiLM(3, content=("b",))])
+def test_content_of_the_wrong_kind_is_refused(module):
+    """A name where several may stand, and several where one has to."""
+    with pytest.raises(ValueError, match=r"content must be the name of a modality .* got \W*b"):
+        jax.eval_shape(module.init, jax.random.key(0), X)
 
 
 def test_content_that_is_not_there_is_refused():

@@ -137,6 +137,15 @@ def test_a_search_is_a_function_of_its_key():
     assert (genes_of(a.architectures) != genes_of(b.architectures)).any()
 
 
+def test_a_fitness_may_be_a_count():
+    def count(architectures, key):
+        return matches(architectures, key, target=TARGET).astype(int)
+
+    counted = search(count, generations=3, key=jax.random.key(0))
+    found = search(functools.partial(matches, target=TARGET), generations=3, key=jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, counted, found)
+
+
 def test_a_history_tells_who_came_of_whom():
     noise = np.random.default_rng(0)
 
@@ -198,6 +207,8 @@ def test_a_tournament_needs_candidates(size):
         ((("a", "a"), 1, 1), "modalities must be one or more names"),
         ((("a",), 0, 1), "depth must be at least 1, got 0"),
         ((("a",), 1, 0), "cells must be at least 1, got 0"),
+        (("ab", 1, 1), "modalities must be a tuple of names, got 'ab'"),
+        ((["a", "b"], 1, 1), r"modalities must be a tuple of names, got \['a', 'b'\]"),
     ],
 )
 def test_a_space_without_anything_is_refused(fields, message):

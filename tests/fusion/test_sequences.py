@@ -79,7 +79,7 @@ def cross_modal(p, x, readout):
             name = f"{target}_from_{source}"
             gathered = norm(p[f"{name}_norm"], stack(p[name], x[target], x[source]))
             stream = stream + dense(p[f"{name}_merge"], gathered)
-        stream = norm(p[f"{target}_norm"], stack(p.get(target), stream))
+        stream = norm(p[f"{target}_norm"], stack(p.get(f"{target}_alone"), stream))
         fused += dense(p[f"{target}_readout"], readout(stream))
     return fused
 
@@ -344,6 +344,23 @@ def test_bad_input_is_named(module):
         module(4, 3)
     with pytest.raises(ValueError, match="dropout must be at least 0 and below 1, got 1"):
         module(4, 2, dropout=1.0)
+    with pytest.raises(ValueError, match="features must be at least 1, got 0"):
+        module(0, 2)
+    with pytest.raises(ValueError, match="kernel_size must be at least 1, got 0"):
+        module(4, 2, kernel_size=0)
+    with pytest.raises(ValueError, match="must round to at least 1 hidden feature, got features=4"):
+        module(4, 2, mlp_ratio=0.1)
+
+
+@pytest.mark.parametrize(
+    "module", [CrossModalTransformer, BottleneckFusion, LatentResampler, DepthFusion]
+)
+def test_names_that_a_module_uses_itself_and_no_example_at_all(module):
+    named = {"tokens": np.float32(X["text"][:0]), "norm": np.float32(X["image"][:0])}
+    init = module(FEATURES, HEADS).init_with_output
+    fused, _ = jax.eval_shape(init, jax.random.key(0), named)
+    assert fused.shape[0] == 0
+    assert fused.shape[-1] == FEATURES
 
 
 @pytest.mark.parametrize(
@@ -353,7 +370,9 @@ def test_bad_input_is_named(module):
         (lambda: DepthFusion(4, 2, 2, -1), "fusion_depth must be between 0 and depth, got -1"),
         (lambda: DepthFusion(4, 2, rounds=0), "rounds must be at least 1, got 0"),
         (lambda: BottleneckFusion(4, 2, bottlenecks=0), "bottlenecks must be at least 1, got 0"),
+        (lambda: BottleneckFusion(4, 2, 0, 0), "depth must be at least 1, got 0"),
         (lambda: LatentResampler(4, 2, latents=0), "latents must be at least 1, got 0"),
+        (lambda: LatentResampler(4, 2, depth=0), "depth must be at least 1, got 0"),
         (lambda: CrossModalTransformer(4, 2, depth=-1), "depth must be at least 0, got -1"),
         (lambda: CrossModalTransformer(4, 2, readout="first"), "one of last, mean, got 'first'"),
         (lambda: CrossModalTransformer(4, 2, kernel_size=0), "kernel_size must be at least 1"),

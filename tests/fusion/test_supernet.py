@@ -8,8 +8,8 @@ import optax
 import pytest
 
 from mmjax.fusion.population import train_population
-from mmjax.fusion.search import Space, evolve, random_architectures
-from mmjax.fusion.supernet import Supernet
+from mmjax.fusion.search import History, Space, evolve, random_architectures
+from mmjax.fusion.supernet import Supernet, combine
 
 FEATURES, N, CANDIDATES = 3, 5, 24
 SPACE = Space(("text", "image", "sound"), depth=2, cells=3)
@@ -80,7 +80,7 @@ def definition(example, architecture):
     cells, out = {}, np.zeros(FEATURES)
     for c, points in enumerate(architecture.points):
         read = {
-            name: hidden[name][point]
+            f"from_{name}": hidden[name][point]
             for name, point in zip(NAMES, points, strict=True)
             if name in hidden and point <= SPACE.depth
         }
@@ -147,6 +147,41 @@ def test_the_population_holds_every_choice():
         seen = gene.reshape(CANDIDATES, -1)
         for values, count in zip(np.asarray(seen).T, choices.ravel(), strict=True):
             assert set(values) == set(range(count))
+
+
+@pytest.mark.parametrize("operator", range(4))
+def test_operators_that_are_not_chosen_reach_no_gradient(operator):
+    """Not even a product that overflows, in value as in slope."""
+    values, scores, have = np.full((4, 1, 2), 1e20), np.zeros((4, 1)), np.ones((4, 1), bool)
+    values, scores = np.float32(values) * (operator != 1), np.float32(scores)
+    slope = jax.grad(lambda x: combine(x, scores, have, np.int32(operator)).sum())(values)
+    want = [1, 0, 0.25, 0.25][operator]  # of equals, each is a quarter of the largest
+    np.testing.assert_allclose(slope, np.full(values.shape, want), rtol=1e-6)
+
+
+@pytest.mark.parametrize("operator", [-1, 4, np.int32(9)])
+def test_an_operator_that_is_none_is_refused(operator):
+    one = np.ones((1, 1), np.float32)
+    with pytest.raises(ValueError, match="operator must be between 0 and 3, got"):
+        combine(one[None], one, one > 0, operator)
+
+
+def test_the_best_of_a_search_can_be_applied_as_it_is():
+    """A history is in NumPy, on the host."""
+    architectures = jax.tree.map(np.asarray, POPULATION)
+    history = History(architectures, np.zeros(CANDIDATES), np.full(CANDIDATES, -1))
+    rows = jax.tree.map(np.float32, X)
+    fused = jax.eval_shape(lambda x: NET.apply({"params": PARAMS}, x, history.best()), rows)
+    assert fused.shape == (N, FEATURES)
+
+
+def test_modalities_may_be_called_as_parts_of_a_cell():
+    names = ("earlier", "out", "score")
+    space = Space(names, depth=1, cells=2)
+    first = jax.tree.map(np.zeros_like, space.choices())
+    rows = dict.fromkeys(names, np.ones((N, 2), np.float32))
+    fused, _ = jax.eval_shape(Supernet(4, space).init_with_output, jax.random.key(0), rows, first)
+    assert fused.shape == (N, 4)
 
 
 def test_names_and_shapes_have_to_be_those_of_the_space():

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 
 from mmjax.fusion.blocks import attend, normalised, repeated
+from mmjax.fusion.bottleneck import mean_of_present
 from mmjax.fusion.tokens import last_token, mean_token, sinusoidal_positions
 
 N, T, D = 4, 5, 3
@@ -64,6 +66,21 @@ def test_equal_features_normalise_to_the_bias():
     )
     assert value == 3.0
     assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "there"),
+    [
+        (np.ones((1, D), np.float32), np.ones(N, bool)),
+        (np.ones((N, D), np.float32), np.ones(1, bool)),
+        (np.ones((N, D), np.float32), np.full(N, 3)),
+    ],
+    ids=["rows", "mask rows", "mask dtype"],
+)
+def test_a_mean_checks_every_modality(x, there):
+    rows, have = {"a": X[:, 0], "b": x}, {"a": np.ones(N, bool), "b": there}
+    with pytest.raises(TypeCheckError):
+        mean_of_present(rows, have, np.zeros((N, D), np.float32))
 
 
 def test_no_layer_changes_nothing():
