@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mmjax.alignment.arithmetic import far
+from mmjax.alignment.counts import Count
 from mmjax.arrays import Array, accumulation_dtype, checked
 
 Lengths = tuple[Int[Array, "n"], Int[Array, "n"]]
@@ -26,7 +27,7 @@ class Table(NamedTuple):
 
 
 @checked
-def table_of(cost: Float[Array, "n t s"], lengths: Lengths | None, band: int | None) -> Table:
+def table_of(cost: Float[Array, "n t s"], lengths: Lengths | None, band: Count | None) -> Table:
     r"""Lay out the cells that a warping path may visit.
 
     .. math:: \{(i, j) : i < t_r,\ j < s_r,\ |i - j| \le b,\ c_{ij} < \infty\}
@@ -66,7 +67,7 @@ def table_of(cost: Float[Array, "n t s"], lengths: Lengths | None, band: int | N
     x, y = jnp.arange(t)[None, :, None], jnp.arange(s)[None, None]
     within = (x < ends[:, :1, None]) & (y < ends[:, 1:, None])
     if band is not None:
-        within &= jnp.abs(x - y) <= band
+        within &= jnp.abs(x - y) <= int(band)
     dtype = accumulation_dtype(cost)
     cost = jnp.asarray(cost).astype(dtype)
     # Not isfinite: a NaN within the lengths is an error of the caller's, and has to show.

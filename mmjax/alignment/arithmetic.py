@@ -12,7 +12,7 @@ exact_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST
 
 
 def reciprocal_or_0(values: Float[jax.Array, "*n"]) -> Float[jax.Array, "*n"]:
-    """One over what is positive; 0 for everything else, with a gradient of 0.
+    """One over what is positive; 0 for what is not, with a gradient of 0. NaN stays NaN.
 
     Args:
         values: of any shape.
@@ -25,11 +25,12 @@ def reciprocal_or_0(values: Float[jax.Array, "*n"]) -> Float[jax.Array, "*n"]:
     >>> print(reciprocal_or_0(jnp.array([2.0, 0.0])))
     [0.5 0. ]
     """
-    return jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
+    positive = ~(values <= 0)  # NaN is an error of the caller's, and has to show
+    return jnp.where(positive, 1 / jnp.where(positive, values, 1), 0)
 
 
 def root_or_0(values: Float[jax.Array, "*n"]) -> Float[jax.Array, "*n"]:
-    """Root of what is positive; 0 for everything else, with a gradient of 0.
+    """Root of what is positive; 0 for what is not, with a gradient of 0. NaN stays NaN.
 
     Args:
         values: of any shape.
@@ -42,7 +43,8 @@ def root_or_0(values: Float[jax.Array, "*n"]) -> Float[jax.Array, "*n"]:
     >>> print(root_or_0(jnp.array([4.0, 0.0])))
     [2. 0.]
     """
-    return jnp.where(values > 0, jnp.sqrt(jnp.where(values > 0, values, 1)), 0)
+    positive = ~(values <= 0)
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, values, 1)), 0)
 
 
 def far(dtype: np.dtype) -> float:

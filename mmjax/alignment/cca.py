@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.alignment.arithmetic import exact_einsum, reciprocal_or_0, root_or_0
+from mmjax.alignment.counts import Count
+from mmjax.alignment.spectra import largest_singular
 from mmjax.alignment.views import (
     Projection,
     View,
+    as_components,
     as_ridge,
-    check_components,
     masks_of,
     presence,
     whitened_views,
@@ -39,7 +41,7 @@ def cca(
     x: Float[Array, "n d"],
     y: Float[Array, "n e"],
     *,
-    components: int,
+    components: Count,
     ridge: Scalar = 0.0,
     where: Bool[Array, "n"] | None = None,
 ) -> CCA:
@@ -67,8 +69,9 @@ def cca(
         criterion. Where a covariance is singular (constant features, fewer rows than features) the
         analysis is that of the directions which vary: what does not gets weights of 0, and
         components beyond those have the correlation 0. A single row has correlations of 0. Vectors
-        are known up to their common sign, and can be differentiated where no correlations tie;
-        :func:`mmjax.alignment.dcca_loss` can everywhere.
+        are known up to their common sign, and can be differentiated where no other correlation
+        equals one of those that are returned; of equal ones, the gradient leaves out how vectors
+        turn among themselves. :func:`mmjax.alignment.dcca_loss` is right everywhere.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
@@ -83,16 +86,12 @@ def cca(
     >>> [f"{correlation:.4f}" for correlation in found.correlations]
     ['1.0000', '1.0000']
     """
-    check_components(components, {"x": x, "y": y})
+    components = as_components(components, {"x": x, "y": y})
     ridge = as_ridge(ridge, x, y)
     valid = jnp.ones(len(x), bool) if where is None else jnp.asarray(where)
     first, second = (View.of(z, valid, ridge) for z in (x, y))
-    left, values, right = jnp.linalg.svd(first.covariance(second), full_matrices=False)
-    return CCA(
-        jnp.minimum(values[:components], 1),
-        first.projection(left[:, :components]),
-        second.projection(right[:components].T),
-    )
+    left, values, right = largest_singular(first.covariance(second), components)
+    return CCA(jnp.minimum(values, 1), first.projection(left), second.projection(right))
 
 
 class GCCA(NamedTuple):
@@ -113,7 +112,7 @@ class GCCA(NamedTuple):
 def gcca(
     views: Mapping[str, Float[Array, "n _"]],
     *,
-    components: int,
+    components: Count,
     ridge: Scalar = 0.0,
     where: Mapping[str, Bool[Array, "n"]] | None = None,
 ) -> GCCA:
@@ -140,7 +139,7 @@ def gcca(
         Agreement, shared components and projections, float32 or wider. With all rows valid
         :math:`G^\top G = I`. Singular covariances and constant features are treated as in
         :func:`cca`; components beyond what varies have agreement 0 and zeros. Vectors are known up
-        to their sign, and can be differentiated where no agreements tie;
+        to their sign, and can be differentiated as those of :func:`cca`;
         :func:`mmjax.alignment.dgcca_loss` can everywhere.
 
     Raises:
@@ -157,12 +156,12 @@ def gcca(
     >>> print(f"{found.agreement[0]:.4f}")
     1.0000
     """
-    check_components(components, views)
+    masks = masks_of(views, where)
+    components = as_components(components, views)
     ridge = as_ridge(ridge, *views.values())
-    standing, rows = whitened_views(views, masks_of(views, where), ridge)
-    values, vectors = jnp.linalg.eigh(exact_einsum("nd,ne->de", rows, rows))
-    values, vectors = values[::-1][:components], vectors[:, ::-1][:, :components]
-    values = jnp.where(values > len(vectors) * jnp.finfo(values.dtype).eps, values, 0)
+    standing, rows = whitened_views(views, masks, ridge)
+    vectors, values, _ = largest_singular(exact_einsum("nd,ne->de", rows, rows), components)
+    values = jnp.where(values <= len(vectors) * jnp.finfo(values.dtype).eps, 0, values)
     unit = (
         exact_einsum("nd,dk->nk", rows, vectors)
         * root_or_0(len(views) * reciprocal_or_0(values))[None]

@@ -56,4 +56,6 @@ def squared_costs(
     squares = jnp.sum(x**2, axis=-1)[..., :, None] + jnp.sum(y**2, axis=-1)[..., None, :]
     # A single pass of an accelerator would lose 2**-8 of a product, and then of a difference.
     products = jnp.einsum("...td,...sd->...ts", x, y, precision=jax.lax.Precision.HIGHEST)
-    return jnp.maximum(squares - 2 * products, 0)
+    costs = squares - 2 * products
+    # Rounding alone makes them negative: the value is raised to 0, its derivatives stay.
+    return costs + jax.lax.stop_gradient(jnp.maximum(-costs, 0))

@@ -9,11 +9,12 @@ from jaxtyping import Float, Int
 
 from mmjax.alignment.cca import cca
 from mmjax.alignment.costs import squared_costs
+from mmjax.alignment.counts import Count, as_count
 from mmjax.alignment.dtw import dtw
 from mmjax.alignment.views import Projection
 from mmjax.arrays import Array, Scalar, accumulation_dtype, checked
 
-Length = Int[Array, ""] | int
+Length = Int[Array, ""] | Count
 
 
 class CTW(NamedTuple):
@@ -43,11 +44,11 @@ def ctw(
     x: Float[Array, "t d"],
     y: Float[Array, "s e"],
     *,
-    components: int,
+    components: Count,
     ridge: Scalar = 0.0,
     lengths: tuple[Length, Length] | None = None,
-    band: int | None = None,
-    iterations: int = 50,
+    band: Count | None = None,
+    iterations: Count = 50,
 ) -> CTW:
     r"""Canonical time warping: projections and a warping path that are best for each other.
 
@@ -74,7 +75,7 @@ def ctw(
         halves, no global optimum, unless ``iterations`` ran out. Gradients are those of the last
         analysis with its path as a constant. Where no path is possible (a sequence is empty, the
         lengths differ by more than the band) correlations are 0 and the distance is ``inf``, or 0
-        for two empty sequences.
+        for two empty sequences. NaN gives NaN, and no path.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
@@ -93,13 +94,13 @@ def ctw(
     >>> print(f"{found.correlations[1]:.4f} {found.distance:.4f}")
     1.0000 0.0000
     """
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    most = as_count("iterations", iterations)
     dtype = accumulation_dtype(x, y)
     given = (len(x), len(y)) if lengths is None else lengths
     sizes = tuple(jnp.asarray(size).astype(int) for size in given)
     each_x, each_y = (
-        np.asarray(n)[None] if isinstance(n, int | np.ndarray) else n[None] for n in given
+        np.asarray(n)[None] if isinstance(n, int | np.integer | np.ndarray) else n[None]
+        for n in given
     )
     x, y = (
         jnp.where(jnp.arange(len(z))[:, None] < size, jnp.asarray(z).astype(dtype), 0)
@@ -124,7 +125,7 @@ def ctw(
 
     def unfinished(state):
         _, _, changed, made = state
-        return changed & (made < iterations)
+        return changed & (made < most)
 
     fixed_x, fixed_y = jax.lax.stop_gradient((x, y))
     start = _uniform(sizes[0], sizes[1], len(x) + len(y) - 1)
@@ -135,7 +136,9 @@ def ctw(
     steps = jnp.sum(valid)
     gaps = jnp.sum((found.x.project(first) - found.y.project(second)) ** 2, axis=1)
     distance = jnp.sum(jnp.where(valid, gaps, 0)) / jnp.maximum(steps, 1).astype(dtype)
-    distance = jnp.where(jnp.isinf(cost), cost, distance)
+    distance = jnp.where(jnp.isfinite(cost), distance, cost)
+    # An analysis of no aligned steps would hide what they could not be aligned for.
+    found = jax.tree.map(lambda z: jnp.where(jnp.isnan(cost), cost, z), found)
     return CTW(found.correlations, found.x, found.y, path, steps, distance, made)
 
 

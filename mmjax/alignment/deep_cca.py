@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.alignment.arithmetic import exact_einsum
+from mmjax.alignment.counts import Count
 from mmjax.alignment.spectra import eigenvalue_sum, singular_value_sum
 from mmjax.alignment.views import (
     View,
+    as_components,
     as_ridge,
-    check_components,
     masks_of,
     whitened_views,
 )
@@ -24,7 +25,7 @@ def dcca_loss(
     x: Float[Array, "n d"],
     y: Float[Array, "n e"],
     *,
-    components: int | None = None,
+    components: Count | None = None,
     power: Literal[1, 2] = 1,
     ridge: Scalar = 1e-4,
     where: Bool[Array, "n"] | None = None,
@@ -69,8 +70,7 @@ def dcca_loss(
     -2.0000 0.0000
     """
     sides = {"x": x, "y": y}
-    count = min(x.shape[1], y.shape[1]) if components is None else components
-    check_components(count, sides)
+    count = as_components(min(x.shape[1], y.shape[1]) if components is None else components, sides)
     scalar = as_ridge(ridge, x, y)
     valid = jnp.ones(len(x), bool) if where is None else jnp.asarray(where)
     first, second = (View.of(z, valid, scalar, axis_name) for z in sides.values())
@@ -81,7 +81,7 @@ def dcca_loss(
 def dgcca_loss(
     views: Mapping[str, Float[Array, "n _"]],
     *,
-    components: int,
+    components: Count,
     ridge: Scalar = 1e-4,
     where: Mapping[str, Bool[Array, "n"]] | None = None,
     axis_name: AxisName | None = None,
@@ -122,10 +122,11 @@ def dgcca_loss(
     >>> print(f"{loss:.4f}")
     1.0000
     """
-    check_components(components, views)
+    masks = masks_of(views, where)
+    count = as_components(components, views)
     scalar = as_ridge(ridge, *views.values())
-    _, rows = whitened_views(views, masks_of(views, where), scalar, axis_name)
+    _, rows = whitened_views(views, masks, scalar, axis_name)
     overlap = exact_einsum("nd,ne->de", rows, rows)
     if axis_name is not None:
         overlap = jax.lax.psum(overlap, axis_name)
-    return len(views) * (components - eigenvalue_sum(overlap, components))
+    return len(views) * (count - eigenvalue_sum(overlap, count))

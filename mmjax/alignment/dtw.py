@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from mmjax.alignment.antidiagonals import Lengths, Table, table_of
 from mmjax.alignment.arithmetic import far
+from mmjax.alignment.counts import Count
 from mmjax.arrays import Array, checked
 
 
@@ -27,7 +28,7 @@ class Warping(NamedTuple):
 
 @checked
 def dtw(
-    cost: Float[Array, "n t s"], *, lengths: Lengths | None = None, band: int | None = None
+    cost: Float[Array, "n t s"], *, lengths: Lengths | None = None, band: Count | None = None
 ) -> Warping:
     r"""Least, over all monotone alignments of two sequences, of what an alignment costs.
 

@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mmjax.alignment.arithmetic import exact_einsum, far, reciprocal_or_0
-from mmjax.alignment.marginals import allowed_costs, is_blocked, masses
+from mmjax.alignment.counts import Count, as_count
+from mmjax.alignment.marginals import allowed_costs, costs_between, is_blocked, masses
 from mmjax.alignment.potentials import iterate, marginal_error, plan_of
 from mmjax.arrays import Array, Scalar, accumulation_dtype, as_scalar, checked
 
@@ -47,7 +49,7 @@ def gromov_wasserstein(
     where_y: Bool[Array, "*b m"] | None = None,
     start: Float[Array, "*b n m"] | None = None,
     tolerance: Scalar = 1e-4,
-    iterations: int = 200,
+    iterations: Count = 200,
 ) -> Matching:
     r"""Entropic Gromov-Wasserstein with the squared loss.
 
@@ -58,8 +60,8 @@ def gromov_wasserstein(
     the last plan. Four indices never meet: a product of three matrices gives the same.
 
     Args:
-        cost_x: distances, or other costs, within the first space. Leading axes are problems of
-            their own.
+        cost_x: distances, or other costs, within the first space, all finite. Leading axes are
+            problems of their own.
         cost_y: within the second space.
         epsilon: :math:`\epsilon > 0`, in the squared unit of the costs.
         a: masses of the first space, not negative, equal if None; divided by their sum.
@@ -78,12 +80,14 @@ def gromov_wasserstein(
         Value and cost in the squared unit of the costs, float32 or wider. The gradient of ``value``
         is that of the plan it was found at, by the envelope theorem; no gradient goes through the
         iterations. It is right for a stationary point, as far as ``change`` and ``error`` say.
-        Where one space has no valid point all is 0. NaN gives NaN.
+        Where one space has no valid point all is 0. NaN gives NaN, and so does ``inf`` within a
+        space.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
         ValueError: if a Python or NumPy ``epsilon`` or ``tolerance`` is not positive and finite,
-            NumPy masses are negative or not finite, or ``iterations`` is below 1.
+            NumPy masses of valid points are negative or not finite, NumPy costs within a space are
+            not finite between valid points, or ``iterations`` is below 1.
 
     Source: Peyré et al. 2016, ICML, Gromov-Wasserstein averaging, secs. 2 and 3, with the
     entropy relative to the product of the masses, which changes no plan.
@@ -124,7 +128,7 @@ def fused_gromov_wasserstein(
     where_y: Bool[Array, "*b m"] | None = None,
     start: Float[Array, "*b n m"] | None = None,
     tolerance: Scalar = 1e-4,
-    iterations: int = 200,
+    iterations: Count = 200,
 ) -> Matching:
     r"""Entropic fused Gromov-Wasserstein: by distances within the spaces, and costs between them.
 
@@ -167,8 +171,9 @@ def fused_gromov_wasserstein(
     """
     if not isinstance(weight, jax.Array) and not 0 <= float(weight) <= 1:
         raise ValueError(f"weight must be in [0, 1], got {weight}")
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    most = as_count("iterations", iterations)
+    _check_within("cost_x", cost_x, a, where_x)
+    _check_within("cost_y", cost_y, b, where_y)
     dtype = accumulation_dtype(*(z for z in (cost, cost_x, cost_y, a, b, start) if z is not None))
     weight = as_scalar("weight", weight, dtype=dtype)
     epsilon = as_scalar("epsilon", epsilon, dtype=dtype, positive=True)
@@ -183,15 +188,31 @@ def fused_gromov_wasserstein(
         start = start * reciprocal_or_0(jnp.sum(start, axis=(-2, -1), keepdims=True))
     single = functools.partial(_match, weight=weight, epsilon=epsilon, tolerance=tolerance)
     batched = jnp.vectorize(
-        lambda *arrays: tuple(single(*arrays, most=iterations)),
+        lambda *arrays: tuple(single(*arrays, most=most)),
         signature="(n,m),(n,n),(m,m),(n),(m),(n,m)->(),(n,m),(),(),(),()",
     )
     costs = (
         allowed_costs(cost, first, second),
-        allowed_costs(cost_x, first, first),
-        allowed_costs(cost_y, second, second),
+        costs_between(cost_x, first, first),
+        costs_between(cost_y, second, second),
     )
     return Matching(*batched(*costs, first, second, start))
+
+
+def _check_within(name: str, cost: Array, mass: Array | None, where: Array | None) -> None:
+    """Refuse costs within a space that can be seen not to be finite between points with mass."""
+    known = [z for z in (cost, mass, where) if z is not None]
+    if not all(isinstance(z, np.ndarray) for z in known):
+        return
+    there = np.ones(cost.shape[:-1], bool) if where is None else np.asarray(where)
+    if mass is not None:
+        there = there & (np.asarray(mass) != 0)
+    seen = np.asarray(cost)[there[..., :, None] & there[..., None, :]]
+    if not np.isfinite(seen).all():
+        raise ValueError(
+            f"{name} must be finite between valid points, got {seen[~np.isfinite(seen)][0]}; give"
+            " points that nothing connects a finite distance, such as the largest there is"
+        )
 
 
 def _match(cost, cost_x, cost_y, a, b, start, *, weight, epsilon, tolerance, most) -> Matching:
@@ -217,8 +238,9 @@ def _match(cost, cost_x, cost_y, a, b, start, *, weight, epsilon, tolerance, mos
     plan, x, y, change, made = jax.lax.while_loop(unfinished, step, jax.lax.stop_gradient(state))
     # At a stationary point the plan is a constant, and a mass is worth its potential.
     product = fixed_a[:, None] * fixed_b[None]
-    shares = jnp.where(plan > 0, plan / jnp.where(plan > 0, product, 1), 1)
-    divergence = jnp.sum(plan * jnp.log(shares)) - jnp.sum(plan) + jnp.sum(product)
+    # By differences of shares from 1: of the shares, a large epsilon would multiply the rounding.
+    excess = jnp.where(product > 0, plan / jnp.where(product > 0, product, 1) - 1, 0)
+    divergence = jnp.sum(product * (jax.scipy.special.xlog1py(1 + excess, excess) - excess))
     worth = jnp.sum((a - fixed_a) * x) + jnp.sum((b - fixed_b) * y)
     energy = _energy(plan, *costs)
     value = energy + epsilon * divergence + worth

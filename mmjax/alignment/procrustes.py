@@ -15,7 +15,7 @@ class Procrustes(NamedTuple):
 
     Attributes:
         rotation: orthogonal, applied to rows from the right.
-        scale: 1 unless it was asked for.
+        scale: 1 unless it was asked for; never negative.
         offset: what is added last; 0 unless it was asked for.
         residual: mean squared distance that is left between the valid pairs.
     """
@@ -25,8 +25,14 @@ class Procrustes(NamedTuple):
     offset: Float[jax.Array, "d"]
     residual: Float[jax.Array, ""]
 
+    @checked
     def move(self, rows: Float[Array, "n d"]) -> Float[jax.Array, "n d"]:
-        """Lay any rows where those that it was fitted to were laid."""
+        """Lay any rows as those it was fitted to; ValueError if their features are not as many."""
+        if rows.shape[-1:] != self.offset.shape:
+            raise ValueError(
+                f"rows must have the {len(self.offset)} features of the fitted points, got"
+                f" {rows.shape[-1]}"
+            )
         rows = jnp.asarray(rows).astype(self.rotation.dtype)
         return self.scale * exact_einsum("nd,de->ne", rows, self.rotation) + self.offset[None]
 
@@ -43,9 +49,9 @@ def procrustes(
 ) -> Procrustes:
     r"""The similarity that brings ``x`` closest to ``y``.
 
-    .. math:: \min_{R^\top R = I,\, s,\, t} \sum_{i \in V} \lVert s\, x_i R + t - y_i \rVert^2,
-              \qquad R = U S V^\top \text{ with } U \Sigma V^\top = \sum_{i \in V} \tilde x_i
-              \tilde y_i^\top
+    .. math:: \min_{R^\top R = I,\, s \ge 0,\, t} \sum_{i \in V} \lVert s\, x_i R + t - y_i
+              \rVert^2, \qquad R = U S V^\top \text{ with } U \Sigma V^\top = \sum_{i \in V}
+              \tilde x_i \tilde y_i^\top
 
     where :math:`\tilde x, \tilde y` are the deviations from the means, and :math:`S` is the
     identity, or has -1 as its last entry where only that makes the determinant of :math:`R` 1.
@@ -92,7 +98,9 @@ def procrustes(
     scale = jnp.ones((), dtype)
     if scaling:
         spread = jnp.sum(x**2)
-        scale = jnp.where(spread > 0, jnp.sum(turned * y) * reciprocal_or_0(spread), 1)
+        # Below 0 in one dimension only, where it would be the mirror image that is not allowed.
+        overlap = jnp.maximum(jnp.sum(turned * y), 0)
+        scale = jnp.where(spread <= 0, 1, overlap * reciprocal_or_0(spread))
     residual = jnp.sum((scale * turned - y) ** 2) / count
     offset = means[1] - scale * exact_einsum("d,de->e", means[0], rotation)
     return Procrustes(rotation, scale, offset, residual)

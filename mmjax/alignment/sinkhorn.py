@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from mmjax.alignment.arithmetic import exact_einsum, reciprocal_or_0
+from mmjax.alignment.arithmetic import exact_einsum, reciprocal_or_0, root_or_0
+from mmjax.alignment.counts import Count, as_count
 from mmjax.alignment.marginals import allowed_costs, is_blocked, masses
 from mmjax.alignment.potentials import iterate, marginal_error, plan_of, soft_minimum
 from mmjax.arrays import Array, Scalar, accumulation_dtype, as_scalar, checked
@@ -45,7 +46,7 @@ def sinkhorn(
     where_x: Bool[Array, "*b n"] | None = None,
     where_y: Bool[Array, "*b m"] | None = None,
     tolerance: Scalar = 1e-4,
-    iterations: int = 2000,
+    iterations: Count = 2000,
 ) -> Transport:
     r"""Optimal transport with entropic regularisation.
 
@@ -59,8 +60,12 @@ def sinkhorn(
 
     No gradient goes through the iterations. That of ``value`` is the plan and the potentials, by
     the envelope theorem; those of ``plan``, ``cost``, ``x`` and ``y`` are implicit ones, of the
-    equations that the potentials solve, for which one linear system of the size of the second side
-    is solved directly. All are those of the converged plan: they are off by what ``error`` says.
+    equations that the potentials solve, for which one symmetric matrix of the size of the second
+    side is decomposed. All are those of the converged plan: they are off by what ``error`` says.
+    Where a plan falls into parts that exchange nothing (forbidden pairs, or within rounding for a
+    small :math:`\epsilon`), only the potentials within each part are determined, and those of
+    different parts have no gradient against each other. Second derivatives are not those of the
+    problem: they take the potentials for constants.
 
     Args:
         cost: of moving a unit of mass from a point of the first side to one of the second; ``inf``
@@ -80,14 +85,15 @@ def sinkhorn(
 
     Returns:
         Value and cost in the unit of the costs, plan and error as shares of the mass, float32 or
-        wider. Where one side has no valid point all is 0. Where all partners of a point are
-        forbidden, value and cost are ``inf``; where what is allowed leaves no plan otherwise,
-        ``error`` stays large. NaN gives NaN.
+        wider. Potentials are rounded in proportion to :math:`\epsilon`, where that is larger than
+        the costs; nothing else is. Where one side has no valid point all is 0. Where all partners
+        of a point are forbidden, value and cost are ``inf``; where what is allowed leaves no plan
+        otherwise, ``error`` stays large. NaN gives NaN.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
         ValueError: if a Python or NumPy ``epsilon`` or ``tolerance`` is not positive and finite,
-            NumPy masses are negative or not finite, or ``iterations`` is below 1.
+            NumPy masses of valid points are negative or not finite, or ``iterations`` is below 1.
 
     Source: Cuturi 2013, arXiv:1306.0895; in logarithms, with the entropy relative to the product of
     the masses: Feydy et al. 2019, arXiv:1810.08278, secs. 1 and 3; implicit gradients: Cuturi et
@@ -97,8 +103,7 @@ def sinkhorn(
     >>> print(f"{transport.cost:.4f} {transport.plan[0, 0]:.4f}")
     0.0000 0.5000
     """
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    most = as_count("iterations", iterations)
     given = [mass for mass in (a, b) if mass is not None]
     dtype = accumulation_dtype(cost, *given)
     scalars = [
@@ -107,9 +112,7 @@ def sinkhorn(
     ]
     first = masses("a", a, where_x, cost.shape[:-1], dtype)
     second = masses("b", b, where_y, (*cost.shape[:-2], cost.shape[-1]), dtype)
-    single = functools.partial(
-        _transport, epsilon=scalars[0], tolerance=scalars[1], most=iterations
-    )
+    single = functools.partial(_transport, epsilon=scalars[0], tolerance=scalars[1], most=most)
     signature = "(n,m),(n),(m)->(),(n,m),(),(n),(m),(),()"
     batched = jnp.vectorize(lambda *arrays: tuple(single(*arrays)), signature=signature)
     return Transport(*batched(allowed_costs(cost, first, second), first, second))
@@ -127,7 +130,7 @@ def sinkhorn_divergence(
     where_x: Bool[Array, "*b n"] | None = None,
     where_y: Bool[Array, "*b m"] | None = None,
     tolerance: Scalar = 1e-4,
-    iterations: int = 2000,
+    iterations: Count = 2000,
 ) -> Float[jax.Array, "*b"]:
     r"""Entropic optimal transport without its bias: 0 between equal point clouds.
 
@@ -149,8 +152,8 @@ def sinkhorn_divergence(
 
     Returns:
         One value per problem, in the unit of the costs, float32 or wider: not negative for costs
-        such as squared Euclidean ones, and 0 for equal clouds, up to the tolerance. The gradients
-        are those of :func:`sinkhorn`.
+        such as squared Euclidean ones, and 0 for equal clouds, up to the tolerance. Where one side
+        has no valid point it is 0. The gradients are those of :func:`sinkhorn`.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
@@ -164,11 +167,20 @@ def sinkhorn_divergence(
     0.0000
     """
     solve = functools.partial(sinkhorn, epsilon=epsilon, tolerance=tolerance, iterations=iterations)
-    both = solve(cost_xy, a=a, b=b, where_x=where_x, where_y=where_y).value
-    first = solve(cost_xx, a=a, b=a, where_x=where_x, where_y=where_x).value
-    second = solve(cost_yy, a=b, b=b, where_x=where_y, where_y=where_y).value
-    dtype = accumulation_dtype(both, first, second)
-    return both.astype(dtype) - (first.astype(dtype) + second.astype(dtype)) / 2
+    given = [mass for mass in (a, b) if mass is not None]
+    dtype = accumulation_dtype(cost_xy, cost_xx, cost_yy, *given)
+    first = masses("a", a, where_x, cost_xx.shape[:-1], dtype)
+    second = masses("b", b, where_y, cost_yy.shape[:-1], dtype)
+    both, own, other = (
+        solve(cost, a=rows, b=columns).value
+        for cost, rows, columns in (
+            (cost_xy, first, second),
+            (cost_xx, first, first),
+            (cost_yy, second, second),
+        )
+    )
+    present = jnp.any(first != 0, axis=-1) & jnp.any(second != 0, axis=-1)
+    return jnp.where(present, both - (own + other) / 2, 0)
 
 
 def _transport(cost, a, b, *, epsilon, tolerance, most) -> Transport:
@@ -185,10 +197,16 @@ def _transport(cost, a, b, *, epsilon, tolerance, most) -> Transport:
 
 def _envelope(cost, a, b, epsilon, x, y) -> Float[jax.Array, ""]:
     """The dual objective with its potentials as constants: at their optimum, their slope is 0."""
-    plan = plan_of(cost, a, b, epsilon, x, y)
-    # The masses of the plan and of a b' are equal, and differ only in their derivatives.
-    slack = jnp.sum(plan) - jnp.sum(a) * jnp.sum(b)
-    return jnp.sum(a * x) + jnp.sum(b * y) - epsilon * slack
+    present = (a > 0)[:, None] & (b > 0)[None]
+    sums = x[:, None] + y[None]
+    exponent = jnp.where(present, (sums - cost) / epsilon, 0)
+    # What a pair adds is sums - epsilon expm1(exponent), which drowns in the rounding of the sums
+    # for a large epsilon; sums are cost + epsilon exponent, of which the cost is as it was given.
+    flat = jnp.abs(exponent) < 1
+    change = jnp.where(flat, exponent, 0)
+    close = cost - epsilon * (jnp.expm1(change) - change)
+    worth = jnp.where(flat, close, sums - epsilon * jnp.expm1(jnp.where(flat, 0, exponent)))
+    return jnp.sum(a[:, None] * b[None] * worth)
 
 
 @jax.custom_jvp
@@ -214,12 +232,19 @@ def _implicit_jvp(primals, tangents):
     cost, a, b, epsilon = given
     # What potentials do to each other: averages with the shares of the plan as weights.
     plan = plan_of(cost, a, b, epsilon, x, y)
-    from_columns = plan * reciprocal_or_0(jnp.sum(plan, axis=1, keepdims=True))
-    from_rows = plan.T * reciprocal_or_0(jnp.sum(plan, axis=0)[:, None])
-    # dx = rows - from_columns dy, dy = columns - from_rows dx; a constant is free to go from one
-    # to the other, which b dy fixes.
-    round_trip = exact_einsum("ji,ik->jk", from_rows, from_columns)
-    system = jnp.eye(len(b), dtype=b.dtype) - round_trip + b[None]
-    dy = jnp.linalg.solve(system, columns - exact_einsum("ji,i->j", from_rows, rows))
-    dy = jnp.where(b > 0, dy, 0)
+    across, down = jnp.sum(plan, axis=1), jnp.sum(plan, axis=0)
+    from_columns = plan * reciprocal_or_0(across)[:, None]
+    from_rows = plan.T * reciprocal_or_0(down)[:, None]
+    # dx = rows - from_columns dy, dy = columns - from_rows dx; with dy = dz / root the system of dz
+    # is symmetric. A constant may go from one side to the other in each part of the plan that
+    # exchanges nothing with the rest: eigenvalues of 0, of which dz takes nothing.
+    root = root_or_0(down)
+    half = from_columns * root_or_0(across)[:, None] * reciprocal_or_0(root)[None]
+    system = jnp.eye(len(b), dtype=b.dtype) - exact_einsum("ij,ik->jk", half, half)
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(system))
+    floor = 4 * len(b) * jnp.finfo(b.dtype).eps
+    inverse = reciprocal_or_0(jnp.where(values <= floor, 0, values))
+    right = root * (columns - exact_einsum("ji,i->j", from_rows, rows))
+    dz = exact_einsum("jk,k,lk,l->j", vectors, inverse, vectors, right)
+    dy = reciprocal_or_0(root) * dz
     return (x, y), (rows - exact_einsum("ij,j->i", from_columns, dy), dy)

@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float, Int
 
 from mmjax.alignment.antidiagonals import Lengths, table_of
 from mmjax.alignment.arithmetic import far
+from mmjax.alignment.counts import Count
 from mmjax.arrays import Array, Scalar, accumulation_dtype, as_scalar, checked
 
 
@@ -15,7 +16,7 @@ def soft_dtw(
     *,
     gamma: Scalar,
     lengths: Lengths | None = None,
-    band: int | None = None,
+    band: Count | None = None,
 ) -> Float[jax.Array, "n"]:
     r"""Soft minimum, over all monotone alignments of two sequences, of what an alignment costs.
 
@@ -27,7 +28,8 @@ def soft_dtw(
     where :math:`\mathcal A` holds the 0/1 matrices of the paths from the first cell to the last
     with steps down, right and across. The gradient with respect to the costs is the expected path
     :math:`E[A]` under :math:`p(A) \propto e^{-\langle A, C \rangle / \gamma}`. It has a rule of its
-    own, which keeps the table and nothing else, and can be differentiated again.
+    own, which keeps the table and nothing else, and can be differentiated again; all that in
+    reverse mode only: a Hessian is ``jax.jacrev(jax.grad(f))``, as ``jax.hessian`` goes forward.
 
     Args:
         cost: ``cost[r, i, j]`` is what it costs in row ``r`` to align step ``i`` of one sequence
@@ -76,7 +78,7 @@ def soft_dtw_divergence(
     *,
     gamma: Scalar,
     lengths: Lengths | None = None,
-    band: int | None = None,
+    band: Count | None = None,
 ) -> Float[jax.Array, "n"]:
     r"""Soft dynamic time warping without its bias: 0 between equal sequences.
 
@@ -125,19 +127,18 @@ def _soft_minimum(
 
 
 def _forward(diagonals, last, gamma):
-    # In units of gamma, which costs one division per cell in all instead of six.
-    limit = far(diagonals.dtype)
-    table = _fill(jnp.where(diagonals >= limit, limit, diagonals / gamma))
+    limit, unit = far(diagonals.dtype), _unit(gamma)
+    table = _fill(jnp.where(diagonals >= limit, limit, diagonals / unit), gamma / unit)
     found = _at(table, last)
     possible = ~(found >= limit / 2)  # NaN is possible: it has to show
-    value = gamma * jnp.where(possible, found, 0)
+    value = unit * jnp.where(possible, found, 0)
     return (value, possible), (diagonals, last, gamma, table, value, possible)
 
 
 def _backward(residuals, cotangents):
     diagonals, last, gamma, table, value, possible = residuals
     cotangent = jnp.where(possible, cotangents[0], 0)
-    visits = _visits(table, last, cotangent)
+    visits = _visits(table, last, gamma / _unit(gamma), cotangent)
     # The value is homogeneous of degree 1 in costs and gamma together: Euler's theorem.
     slope = (jnp.sum(cotangent * value) - jnp.sum(visits * diagonals)) / gamma
     return visits, None, slope
@@ -146,14 +147,26 @@ def _backward(residuals, cotangents):
 _soft_minimum.defvjp(_forward, _backward)
 
 
-def _fill(diagonals: Float[jax.Array, "k n t"]) -> Float[jax.Array, "k n t"]:
+def _unit(gamma: Float[jax.Array, ""]) -> Float[jax.Array, ""]:
+    """Unit of the table, a constant that no result depends on.
+
+    Counted in a small gamma, costs would come near what stands for infinity; so would a large gamma
+    counted in the unit of the costs.
+    """
+    return jax.lax.stop_gradient(jnp.maximum(gamma, 1))
+
+
+def _fill(
+    diagonals: Float[jax.Array, "k n t"], gamma: Float[jax.Array, ""]
+) -> Float[jax.Array, "k n t"]:
     """Soft minima of all cells."""
     limit = jnp.full_like(diagonals[0], far(diagonals.dtype))
+    rate = 1 / gamma  # products cost less than quotients
 
     def step(carry, cost):
         before, previous, edge = carry
-        least, shares = _shares(before, previous, edge)
-        diagonal = jnp.minimum(cost + least - jnp.log(sum(shares)), limit)
+        least, shares = _shares(before, previous, edge, rate)
+        diagonal = jnp.minimum(cost + least - gamma * jnp.log(sum(shares)), limit)
         return (previous, diagonal, limit[:, :1]), diagonal
 
     start = (limit, limit, jnp.zeros_like(limit[:, :1]))  # only the first cell begins from nothing
@@ -164,16 +177,18 @@ def _shares(
     before: Float[jax.Array, "n t"],
     previous: Float[jax.Array, "n t"],
     edge: Float[jax.Array, "n 1"],
+    rate: Float[jax.Array, ""],
 ) -> tuple[Float[jax.Array, "n t"], list[Float[jax.Array, "n t"]]]:
-    """Least of the three cells before each of an antidiagonal, and ``exp(least - r)`` of each.
+    """Least of the three cells before each of an antidiagonal, and what each weighs against it.
 
-    In this order: across, from (i - 1, j - 1); down, from (i - 1, j); right, from (i, j - 1).
+    The weights are ``exp(rate (least - r))``, in this order: across, from (i - 1, j - 1); down,
+    from (i - 1, j); right, from (i, j - 1).
     """
     outside = jnp.full_like(edge, far(edge.dtype))
     across = jnp.concatenate([edge, before[:, :-1]], axis=1)
     down = jnp.concatenate([outside, previous[:, :-1]], axis=1)
     least = jnp.minimum(jnp.minimum(across, down), previous)
-    return least, [jnp.exp(least - r) for r in (across, down, previous)]
+    return least, [jnp.exp(rate * (least - r)) for r in (across, down, previous)]
 
 
 def _at(table: Float[jax.Array, "k n t"], last: Int[jax.Array, "n 2"]) -> Float[jax.Array, "n"]:
@@ -184,10 +199,13 @@ def _at(table: Float[jax.Array, "k n t"], last: Int[jax.Array, "n 2"]) -> Float[
 
 
 def _visits(
-    table: Float[jax.Array, "k n t"], last: Int[jax.Array, "n 2"], weight: Float[jax.Array, "n"]
+    table: Float[jax.Array, "k n t"],
+    last: Int[jax.Array, "n 2"],
+    gamma: Float[jax.Array, ""],
+    weight: Float[jax.Array, "n"],
 ) -> Float[jax.Array, "k n t"]:
     """Expected visits of every cell times a weight per row, from the last cell to the first."""
-    limit, none = far(table.dtype), jnp.zeros_like(table[0])
+    limit, none, rate = far(table.dtype), jnp.zeros_like(table[0]), 1 / gamma
     ends, at_end = jnp.sum(last, axis=1), jnp.arange(table.shape[2])[None] == last[:, :1]
 
     def above(visits):
@@ -201,7 +219,7 @@ def _visits(
         from_across, from_later_across, from_next = carry
         ending = jnp.where(at_end & (ends == k)[:, None], weight[:, None], 0)
         visits = ending + from_across + from_next
-        _, shares = _shares(antidiagonal(k - 2), antidiagonal(k - 1), none[:, :1] + limit)
+        _, shares = _shares(antidiagonal(k - 2), antidiagonal(k - 1), none[:, :1] + limit, rate)
         part = visits / sum(shares)
         across, down, right = (part * share for share in shares)
         return (from_later_across, above(across), above(down) + right), visits

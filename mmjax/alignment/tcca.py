@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.alignment.arithmetic import exact_einsum, reciprocal_or_0, root_or_0
-from mmjax.alignment.views import Projection, View, as_ridge, check_components, masks_of
+from mmjax.alignment.counts import Count, as_count
+from mmjax.alignment.views import Projection, View, as_components, as_ridge, masks_of
 from mmjax.arrays import Array, Scalar, checked
 
 
@@ -33,9 +34,9 @@ class TCCA(NamedTuple):
 def tcca(
     views: Mapping[str, Float[Array, "n _"]],
     *,
-    components: int,
+    components: Count,
     ridge: Scalar = 0.0,
-    iterations: int = 50,
+    iterations: Count = 50,
     where: Mapping[str, Bool[Array, "n"]] | None = None,
 ) -> TCCA:
     r"""Tensor canonical correlation analysis: the higher-order covariance of whitened views.
@@ -79,18 +80,17 @@ def tcca(
     >>> print(f"{found.correlations[0]:.4f} {found.residual:.4f}")
     1.0000 0.0000
     """
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
-    check_components(components, views)
-    scalar = as_ridge(ridge, *views.values())
+    most = as_count("iterations", iterations)
     masks = masks_of(views, where)
+    count = as_components(components, views)
+    scalar = as_ridge(ridge, *views.values())
     valid = functools.reduce(jnp.logical_and, masks.values())
     standing = {name: View.of(views[name], valid, scalar) for name in sorted(views)}
     rows = [exact_einsum("nd,de->ne", view.rows, view.root) for view in standing.values()]
     axes = string.ascii_lowercase[: len(rows)]
     freedom = next(iter(standing.values())).freedom
     tensor = exact_einsum(f"{','.join('z' + a for a in axes)}->{axes}", *rows) / freedom
-    lengths, factors = _decomposition(tensor, components, iterations)
+    lengths, factors = _decomposition(tensor, count, most)
     order = jnp.argsort(-lengths)
     model = _tensor_of(lengths, factors, axes)
     left = jnp.sum((tensor - model) ** 2) * reciprocal_or_0(jnp.sum(tensor**2))

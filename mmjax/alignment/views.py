@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from mmjax.alignment.arithmetic import exact_einsum, reciprocal_or_0, root_or_0
+from mmjax.alignment.counts import Count
 from mmjax.alignment.spectra import inverse_root
 from mmjax.arrays import Array, AxisName, Scalar, accumulation_dtype, as_scalar, checked
 
@@ -24,8 +25,14 @@ class Projection(NamedTuple):
     mean: Float[jax.Array, "d"]
     weights: Float[jax.Array, "d k"]
 
+    @checked
     def project(self, rows: Float[Array, "*n d"]) -> Float[jax.Array, "*n k"]:
-        """Components of any rows of the view."""
+        """Components of any rows of the view; ValueError if their features are not as many."""
+        if rows.shape[-1:] != self.mean.shape:
+            raise ValueError(
+                f"rows must have the {len(self.mean)} features of the fitted view, got"
+                f" {rows.shape[-1]}"
+            )
         rows = jnp.asarray(rows).astype(self.mean.dtype)
         centred = rows - self.mean.reshape((1,) * (rows.ndim - 1) + self.mean.shape)
         return exact_einsum("...d,dk->...k", centred, self.weights)
@@ -199,7 +206,7 @@ def presence(views: Mapping[str, View]) -> Float[jax.Array, "n"]:
     return jnp.sum(jnp.stack(masks), axis=0)
 
 
-def check_components(components: int, views: Mapping[str, Array]) -> None:
+def as_components(components: Count, views: Mapping[str, Array]) -> int:
     """Refuse fewer than one component, and more than the smallest view has features."""
     most = min((jnp.shape(x)[-1] for x in views.values()), default=0)
     if not 1 <= components <= most:
@@ -208,6 +215,7 @@ def check_components(components: int, views: Mapping[str, Array]) -> None:
             f"components must be between 1 and the smallest number of features, {most}, got"
             f" {components} (features: {widths})"
         )
+    return int(components)
 
 
 def as_ridge(ridge: Scalar, *views: Array) -> Float[jax.Array, ""]:

@@ -1,4 +1,4 @@
-"""Float64, gradients held against differences, and all paths."""
+"""Float64, gradients held against differences, all paths, and transport by plain scalings."""
 
 import functools
 import types
@@ -97,3 +97,23 @@ def _soft_minimum(cost, gamma, lengths, band=None):
         for cell in path:
             visits[cell] += share
     return -gamma * (largest + np.log(shares.sum())), visits
+
+
+@pytest.fixture(scope="session")
+def scalings():
+    """Entropic transport as it is defined."""
+    return _scaled
+
+
+def _scaled(cost, a, b, epsilon):
+    """Plan by plain scalings of the kernel, and its regularised cost."""
+    a, b = a / a.sum(), b / b.sum()
+    kernel = np.exp(-cost / epsilon)
+    v = np.ones_like(b)
+    for _ in range(20000):
+        u = a / (kernel @ v)
+        v = b / (kernel.T @ u)
+    plan = u[:, None] * kernel * v
+    product = a[:, None] * b
+    entropy = np.sum(plan * np.log(np.where(plan > 0, plan / product, 1)))
+    return np.sum(plan * cost) + epsilon * entropy, plan

@@ -144,6 +144,16 @@ def test_correlations_and_components_can_be_differentiated(assert_slopes):
     assert_slopes(total, X, Y)
 
 
+def test_constant_features_do_no_harm_to_the_gradient(assert_slopes):
+    """Several correlations are 0 then, and none of them is asked for."""
+
+    def total(x):
+        rows = jnp.concatenate([x, jnp.ones((N, 1)), jnp.full((N, 1), 5.0)], axis=1)
+        return jnp.sum(cca(rows, Y, components=1).x.project(rows) ** 4)
+
+    assert_slopes(total, X[:, :2])
+
+
 def test_vmap_is_a_loop(double):
     found = jax.jit(jax.vmap(fitted))(np.stack([X, Y @ RNG.normal(size=(E, D))]), np.stack([Y, Y]))
     np.testing.assert_allclose(found.correlations[0], fitted(X, Y).correlations, rtol=1e-9)
@@ -203,6 +213,38 @@ def test_gcca_is_what_the_matrix_of_all_rows_says(masks, ridge, double):
         np.testing.assert_allclose(found.projections[name].weights, wanted, atol=1e-9)
 
 
+def test_gcca_can_be_differentiated_where_agreements_do_not_tie(assert_slopes, value_and_gradients):
+    def total(x, y, where):
+        masks = dict.fromkeys("ab", where > 0.5)
+        found = gcca({"a": x, "b": y}, components=2, ridge=0.1, where=masks)
+        return jnp.sum(found.agreement**3) + jnp.sum(found.shared**4)
+
+    assert_slopes(total, X, Y, WHERE)
+    _, gradients = value_and_gradients(total, X, Y, np.arange(N) == 3)  # every agreement is 0
+    assert not any(gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_in_a_valid_row_shows(bad, double):
+    views = VIEWS | {"a": np.where(np.arange(N)[:, None] == 3, bad, X)}
+    assert np.isnan(fitted(views["a"], views["b"]).correlations).all()
+    found = shared(views)
+    assert np.isnan(found.agreement).all()
+    assert np.isnan(found.shared).all()
+
+
+def test_rows_with_other_features_are_refused(double):
+    with pytest.raises(ValueError, match="must have the 4 features of the fitted view, got 1"):
+        fitted(X, Y).x.project(X[:, :1])
+
+
+def test_whole_numbers_of_numpy_are_as_good_as_python_s():
+    found = jax.eval_shape(lambda x: cca(x, x, components=np.int64(2)), X)
+    assert found.correlations.shape == (2,)
+    found = jax.eval_shape(lambda x: gcca({"a": x, "b": x}, components=np.int32(2)), X)
+    assert found.agreement.shape == (2,)
+
+
 def test_of_two_views_gcca_is_cca(double):
     found = shared({"a": X, "b": Y})
     np.testing.assert_allclose(found.agreement, (1 + fitted(X, Y).correlations[:2]) / 2, rtol=1e-9)
@@ -240,6 +282,8 @@ def test_views_that_do_not_match_are_refused():
         gcca(views, components=1, where={"a": WHERE, "b": WHERE})
     with pytest.raises(ValueError, match="at least two views, got a"):
         gcca({"a": views["a"]}, components=1)
+    with pytest.raises(ValueError, match="at least two views, got none"):
+        gcca({}, components=1)
     with pytest.raises(ValueError, match="same number of rows"):
         gcca(views | {"c": views["c"][:5]}, components=1)
 

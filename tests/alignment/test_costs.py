@@ -52,6 +52,19 @@ def test_an_invalid_element_reaches_nothing_even_if_nan(double):
     np.testing.assert_allclose(gradients[1], -differences.sum(axis=1), rtol=1e-9, atol=1e-12)
 
 
+def test_second_derivatives_are_those_of_squares_even_where_points_coincide():
+    def costs(x):
+        return squared_costs(x[None], np.stack([Y[0, 0], Y[0, 1]]).astype(np.float32))[0]
+
+    found = jax.jit(jax.hessian(costs))(np.float32(Y[0, 0]))
+    np.testing.assert_allclose(found, np.stack([2 * np.eye(3)] * 2), atol=1e-6)
+
+
+def test_rounding_makes_none_negative():
+    x = np.float32(1e3 * X + 1e3)
+    assert np.min(squared_costs(x, x)) >= 0
+
+
 def test_features_that_differ_are_refused():
     with pytest.raises(TypeCheckError):
         squared_costs(jnp.ones((4, 3)), jnp.ones((5, 2)))

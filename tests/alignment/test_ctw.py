@@ -138,6 +138,23 @@ def test_sequences_that_cannot_be_aligned_have_no_path(double):
         assert not found.correlations.any()
 
 
+def test_nan_within_the_lengths_shows(double):
+    bad = np.where(np.arange(T)[:, None] == 8, np.nan, X)
+    whole, ragged, short = fit(bad, Y, lengths=([T, 9, 8], [S, 9, 8]))
+    for found in (whole, ragged):
+        assert found.steps == 0
+        assert np.isnan(found.distance)
+        assert np.isnan(found.correlations).all()
+        assert np.isnan(found.x.weights).all()
+    assert np.isfinite(short.distance)
+
+
+def test_whole_numbers_of_numpy_are_as_good_as_python_s():
+    lengths = np.int64(T), np.array([S])[0]
+    options = {"components": np.int64(2), "band": np.int64(4), "iterations": np.int64(3)}
+    jax.eval_shape(lambda x, y: ctw(x, y, lengths=lengths, **options), X, Y)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -145,6 +162,7 @@ def test_sequences_that_cannot_be_aligned_have_no_path(double):
         ({"components": 1, "iterations": 0}, "iterations must be at least 1, got 0"),
         ({"components": 1, "band": 2}, "band must be at least 3"),
         ({"components": 1, "lengths": (T + 1, S)}, "lengths must lie between 0 and the axis of 14"),
+        ({"components": 1, "lengths": (np.int64(T + 1), S)}, "lengths must lie between 0 and the"),
     ],
 )
 def test_bad_input_is_refused(options, message):

@@ -174,6 +174,12 @@ def test_the_order_of_the_views_does_not_matter():
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+def test_whole_numbers_of_numpy_are_as_good_as_python_s():
+    views = jax.tree.map(np.float32, VIEWS)
+    jax.eval_shape(lambda x: dcca_loss(x, x, components=np.int64(2)), views["a"])
+    jax.eval_shape(lambda views: dgcca_loss(views, components=np.int64(2)), views)
+
+
 def test_bad_input_is_refused():
     x, y = np.float32(X), np.float32(Y)
     with pytest.raises(ValueError, match="components must be between 1 and the smallest number"):
@@ -182,5 +188,7 @@ def test_bad_input_is_refused():
         dcca_loss(x, y, power=3)
     with pytest.raises(TypeCheckError):
         dcca_loss(x, y[:5])
+    with pytest.raises(ValueError, match="at least two views, got none"):
+        dgcca_loss({}, components=1)
     with pytest.raises(ValueError, match="must name the same views, got a, b and a, c"):
         dgcca_loss({"a": x, "b": y}, components=1, where={"a": WHERE, "c": WHERE})

@@ -85,6 +85,10 @@ def test_vmap_is_a_loop():
     np.testing.assert_array_equal(found[0], found[1][::-1])
 
 
+def test_whole_numbers_of_numpy_are_as_good_as_python_s():
+    jax.eval_shape(lambda c: dtw(c, band=np.int64(2)), COST)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

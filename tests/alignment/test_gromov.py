@@ -157,12 +157,17 @@ def test_another_start_leaves_a_symmetric_plan(double):
 
 def test_leading_axes_are_problems_of_their_own():
     spaces = [np.float32(np.stack([z, 0.5 * z])) for z in (COST, COST_X, COST_Y)]
-    solve = jax.jit(functools.partial(fused_gromov_wasserstein, weight=0.4, epsilon=0.3))
-    found = solve(*spaces)
+    solve = jax.jit(functools.partial(fused_gromov_wasserstein, weight=0.4))
+    found = solve(*spaces, epsilon=0.3)
     for i in range(2):
         with jax.enable_x64(True):
             alone = matched(*(np.float64(z[i]) for z in spaces), np.ones(N), np.ones(M))
         np.testing.assert_allclose(found.value[i], alone.value, rtol=1e-3)
+    # In the limit of a large epsilon the plan is the product, and its entropy 0.
+    found = solve(*spaces, epsilon=1e6)
+    for i in range(2):
+        wanted = energy(np.full((N, M), 1 / (N * M)), *(z[i] for z in spaces), 0.4)
+        np.testing.assert_allclose(found.value[i], wanted, rtol=1e-3)
 
 
 def test_without_a_valid_point_all_is_0(double):
@@ -185,11 +190,29 @@ def test_forbidden_pairs_get_nothing_or_make_the_cost_infinite(double):
     assert np.isinf(matched(np.where(forbidden, np.inf, COST), COST_X, COST_Y, a, b).value)
 
 
-def test_nan_between_valid_points_shows(double):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_between_valid_points_shows(value, double):
     bad = COST_X.copy()
-    bad[1, 3] = np.nan
+    bad[1, 3] = value
     assert np.isnan(matched(COST, bad, COST_Y).value)
     assert np.isfinite(matched(COST, bad, COST_Y, where_x=np.arange(N) != 1).value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_distances_that_are_not_finite_are_refused_where_that_can_be_seen(value):
+    bad = COST_X.copy()
+    bad[1, 3] = value
+    with pytest.raises(ValueError, match="cost_x must be finite between valid points, got"):
+        gromov_wasserstein(bad, COST_Y, epsilon=1.0)
+    with pytest.raises(ValueError, match="cost_y must be finite between valid points, got"):
+        gromov_wasserstein(COST_Y, bad, epsilon=1.0, b=A)
+    absent = np.arange(N) != 1
+    for options in ({"where_x": absent}, {"a": np.where(absent, A, 0)}):
+        jax.eval_shape(lambda y, o=options: gromov_wasserstein(bad, y, epsilon=1.0, **o), COST_Y)
+
+
+def test_whole_numbers_of_numpy_are_as_good_as_python_s():
+    jax.eval_shape(lambda z: gromov_wasserstein(z, z, epsilon=1.0, iterations=np.int64(2)), COST_X)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,21 @@ def test_what_nothing_determines_is_still_a_rotation(points):
         assert found.scale == 1
 
 
+def test_in_one_dimension_no_negative_scale_makes_a_mirror_image(double):
+    x, y = X[:, :1], -2 * X[:, :1]
+    found = fitted(x, y, scaling=True, reflection=False)
+    assert found.rotation == 1
+    assert found.scale == 0  # no s >= 0 does better: the residual rises with s
+    np.testing.assert_allclose(found.offset, y.mean(axis=0))
+    np.testing.assert_allclose(found.residual, y.var())
+
+
+def test_rows_with_other_features_are_not_moved(double):
+    found = fitted(X, Y, translation=True, scaling=True, where=np.ones(N, bool))
+    with pytest.raises(ValueError, match="must have the 3 features of the fitted points, got 1"):
+        found.move(X[:, :1])
+
+
 def test_vmap_is_a_loop():
     found = jax.vmap(lambda x: fitted(x, np.float32(Y)).residual)(np.float32([X, -X]))
     np.testing.assert_allclose(found[0], fitted(np.float32(X), np.float32(Y)).residual, rtol=1e-5)

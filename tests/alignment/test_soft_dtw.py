@@ -86,18 +86,39 @@ def test_gamma_and_second_derivatives(assert_slopes):
     assert_slopes(slope, COST, 0.7)
 
 
+def test_the_hessian_is_minus_the_covariance_of_the_cells_of_a_path(double):
+    cost, gamma = np.array([[0.2, 0.7], [0.4, 0.1]]), 0.5
+    weights = np.exp(-np.array([0.0, 0.7, 0.4]) / gamma)  # of the corners between first and last
+    _, *shares = weights / weights.sum()
+    wanted = np.zeros((4, 4))
+    wanted[1:3, 1:3] = (np.outer(shares, shares) - np.diag(shares)) / gamma
+
+    def total(flat):
+        return soft_dtw(flat.reshape(1, 2, 2), gamma=gamma)[0]
+
+    found = jax.jit(jax.jacrev(jax.grad(total)))(cost.ravel())
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
+
+
+def test_whole_numbers_of_numpy_are_as_good_as_python_s():
+    jax.eval_shape(lambda c: soft_dtw(c, gamma=1.0, band=np.int64(2)), COST)
+
+
 def test_a_small_gamma_gives_the_cheapest_path():
     rows, visits = rows_and_visits(np.float32(COST), 1e-4, LENGTHS)
     np.testing.assert_allclose(rows, dtw(np.float32(COST), lengths=LENGTHS).cost, atol=1e-3)
     assert np.allclose(visits, np.round(visits), atol=1e-3)
 
 
-@pytest.mark.parametrize(("scale", "gamma"), [(1e8, 1e-4), (1e-8, 1e4), (1e8, 1e4)])
+@pytest.mark.parametrize(
+    ("scale", "gamma"),
+    [(1e8, 1e-4), (1e-8, 1e4), (1e8, 1e4), (1.0, 1e-19), (1e17, 1e-3), (1.0, 1e20)],
+)
 def test_extreme_costs_stay_finite(scale, gamma, paths):
     rows, visits = rows_and_visits(np.float32(COST * scale), gamma, FULL)
-    wanted, _ = by_definition(paths, COST * scale, gamma, FULL, None)
+    wanted, wanted_visits = by_definition(paths, COST * scale, gamma, FULL, None)
     np.testing.assert_allclose(rows, wanted, rtol=1e-5, atol=1e-6 * scale)
-    assert np.isfinite(visits).all()
+    np.testing.assert_allclose(visits, wanted_visits, atol=1e-3)
 
 
 def test_vmap_is_a_loop(double):
@@ -203,6 +224,15 @@ def test_the_divergence_is_0_between_equals_and_not_negative(seed, log_gamma):
     np.testing.assert_allclose(divergence(x, x, gamma, FULL[:1] * 2), 0, atol=rounding)
 
 
+def test_the_divergence_can_be_differentiated(assert_slopes):
+    def total(x, y, gamma):
+        costs = squared_costs(x, y), squared_costs(x, x), squared_costs(y, y)
+        rows = soft_dtw_divergence(*costs, gamma=gamma, lengths=LENGTHS)
+        return jnp.sum(jnp.where(jnp.isfinite(rows), rows, 0))
+
+    assert_slopes(total, SEQUENCES[0], SEQUENCES[1, :, :S], 0.5)
+
+
 def test_pysdtw_agrees():
     torch, pysdtw = pytest.importorskip("torch"), pytest.importorskip("pysdtw")
     x, y = (torch.tensor(np.float32(z), requires_grad=True) for z in SEQUENCES)
@@ -219,6 +249,13 @@ def test_pysdtw_agrees():
     np.testing.assert_allclose(value, rows.sum().item(), rtol=1e-5)
     for found, wanted in zip(gradients, (x.grad, y.grad), strict=True):
         np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_tslearn_agrees_on_the_divergence():
+    metrics = pytest.importorskip("tslearn.metrics")
+    x, y = np.float32(SEQUENCES)
+    wanted = np.diag(metrics.cdist_soft_dtw_normalized(x, y, gamma=0.5))
+    np.testing.assert_allclose(divergence(x, y, 0.5, FULL[:1] * 2), wanted, rtol=1e-4)
 
 
 def test_tslearn_agrees():

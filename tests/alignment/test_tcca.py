@@ -120,6 +120,25 @@ def test_what_does_not_vary_correlates_with_nothing(kind, double):
     assert not found.residual.any()
 
 
+def test_nan_in_a_valid_row_shows(double):
+    bad = np.where(np.arange(N)[:, None] == 3, np.nan, VIEWS["b"])
+    found = fitted(VIEWS | {"b": bad})
+    assert np.isnan(found.correlations).all()
+    assert np.isnan(found.residual)
+
+
+def test_whole_numbers_of_numpy_are_as_good_as_python_s():
+    found = jax.eval_shape(
+        lambda views: tcca(views, components=np.int64(2), iterations=np.int64(3)), VIEWS
+    )
+    assert found.correlations.shape == (2,)
+
+
+def test_without_views_there_is_nothing_to_analyse():
+    with pytest.raises(ValueError, match="at least two views, got none"):
+        tcca({}, components=1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
