@@ -5,14 +5,7 @@ on: a bound of a critic's scores, the estimate of a density, the exact value of 
 """
 
 from mmjax.information.aligned import aligned_joint
-from mmjax.information.batch_pid import (
-    BatchPID,
-    Networks,
-    batch_pid,
-    batch_pid_loss,
-    fit_batch_pid,
-    init_batch_pid,
-)
+from mmjax.information.batch_pid import BatchPID, batch_pid, batch_pid_loss, fit_batch_pid
 from mmjax.information.broja import broja
 from mmjax.information.codes import joint_probabilities, k_means, principal_components
 from mmjax.information.couplings import (
@@ -62,6 +55,7 @@ from mmjax.information.lower_bounds import (
 )
 from mmjax.information.moving_partition import MovingPartition, mine, no_partition
 from mmjax.information.nearest_neighbours import ksg
+from mmjax.information.perceptrons import Networks, init_batch_pid
 from mmjax.information.pid import PID
 from mmjax.information.sample_wise import (
     SampleInteraction,

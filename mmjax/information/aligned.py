@@ -2,9 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
+from mmjax.information.discrete import slack
+
+IMPOSSIBLE = -1e4  # nats, of a class without probability: exp of it is 0, differences are finite
 
 
 @checked
@@ -28,7 +32,8 @@ def aligned_joint(
 
     Args:
         scores: of rows, columns and classes; any numbers.
-        log_posterior_1: logarithms of the probabilities of the classes for each row.
+        log_posterior_1: logarithms of the probabilities of the classes for each row, minus infinity
+            for one that cannot be.
         log_posterior_2: for each column.
         iterations: how often columns and rows are rescaled; gradients go through all of it.
         where_1: valid rows, all if None. An invalid one has no probability.
@@ -40,7 +45,8 @@ def aligned_joint(
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
-        ValueError: if ``iterations`` is below 1.
+        ValueError: if ``iterations`` is below 1; outside of jit, if the probabilities of a valid
+            row or column do not sum to one.
 
     Source: Liang et al. 2023, arXiv:2302.12247, sec. 3.2, with Cuturi 2013, arXiv:1306.0895, in the
     logarithmic domain. That the marginals are made to agree on the classes is ours.
@@ -75,13 +81,16 @@ def aligned_joint(
 
 def _targets(posteriors: tuple, masks: tuple) -> list[tuple[jax.Array, jax.Array]]:
     """Logarithms of both marginals, 0 where there is none, and what is valid."""
+    for number, (p, where) in enumerate(zip(posteriors, masks, strict=True), 1):
+        _check_posterior(f"log_posterior_{number}", p, where)
     dtype = accumulation_dtype(*posteriors)
     valid = [
         jnp.ones(len(p), bool) if where is None else jnp.asarray(where)
         for p, where in zip(posteriors, masks, strict=True)
     ]
+    # Finite also where there is no probability, or a class without any would be NaN.
     logs = [
-        jnp.where(v[:, None], jnp.asarray(p).astype(dtype), 0)
+        jnp.where(v[:, None], jnp.maximum(jnp.asarray(p).astype(dtype), IMPOSSIBLE), 0)
         for p, v in zip(posteriors, valid, strict=True)
     ]
     counts = [jnp.log(jnp.maximum(jnp.sum(v, dtype=dtype), 1)) for v in valid]
@@ -94,6 +103,21 @@ def _targets(posteriors: tuple, masks: tuple) -> list[tuple[jax.Array, jax.Array
         (jnp.where(v[:, None], p - count + (shared - mean)[None], 0), v)
         for p, v, count, mean in zip(logs, valid, counts, means, strict=True)
     ]
+
+
+def _check_posterior(name: str, p: Array, where: Array | None) -> None:
+    """Refuse logits, and what else is no logarithm of probabilities, where that can be seen."""
+    if isinstance(p, jax.core.Tracer) or isinstance(where, jax.core.Tracer):
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.sum(np.exp(np.asarray(p, np.float64)), axis=1)
+    valid = np.ones(len(total), bool) if where is None else np.asarray(where)
+    wrong = valid & ~(np.abs(total - 1) <= slack(p, p.shape[1]))
+    if wrong.any():
+        raise ValueError(
+            f"the probabilities of a row of {name} must sum to one, got {total[wrong][0]:.6g}: "
+            "take jax.nn.log_softmax of logits"
+        )
 
 
 def _log_sum(x: jax.Array, *, axis: int, where: jax.Array) -> jax.Array:

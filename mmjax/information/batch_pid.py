@@ -5,18 +5,18 @@ distribution is a table over all pairs of rows of a batch and all classes: netwo
 rows and columns are rescaled until they have the marginals that classifiers of either source say.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+import numpy as np
+from jaxtyping import Bool, Float, Integer
 
 from mmjax.arrays import Array, accumulation_dtype, checked
 from mmjax.information.aligned import aligned_joint
+from mmjax.information.codes import as_codes
+from mmjax.information.perceptrons import Networks, perceptron
 from mmjax.information.units import in_unit
-
-Layers = Sequence[tuple[Float[Array, "d h"], Float[Array, "h"]]]  # kernel and bias of each
 
 
 class BatchPID(NamedTuple):
@@ -38,76 +38,12 @@ class BatchPID(NamedTuple):
     infeasibility: Float[jax.Array, ""]
 
 
-class Networks(NamedTuple):
-    """Layers of five perceptrons: three classifiers, and two whose outputs are matched."""
-
-    first: Layers
-    second: Layers
-    both: Layers
-    align_first: Layers
-    align_second: Layers
-
-
 @runtime_checkable
 class Optimizer(Protocol):
     """What is asked of an optimizer: an ``optax.GradientTransformation`` is one."""
 
     init: Any
     update: Any
-
-
-def init_batch_pid(
-    key: jax.Array,
-    *,
-    sizes: tuple[int, int],
-    classes: int,
-    hidden: int = 64,
-    features: int = 16,
-) -> Networks:
-    r"""Parameters of the five networks, one hidden layer each, :math:`W \sim N(0, 1 / d)`.
-
-    Args:
-        key: random key.
-        sizes: features of the first and of the second source.
-        classes: of the target.
-        hidden: units of each hidden layer.
-        features: of what is matched, for each class.
-
-    Returns:
-        The networks.
-
-    Raises:
-        ValueError: if a number is not positive.
-
-    Source: Liang et al. 2023, arXiv:2302.12247, sec. 3.2; sizes are ours.
-
-    >>> networks = init_batch_pid(jax.random.key(0), sizes=(3, 4), classes=2, hidden=8)
-    >>> [kernel.shape for kernel, _ in networks.both]
-    [(7, 8), (8, 2)]
-    """
-    if min(*sizes, classes, hidden, features) < 1:
-        raise ValueError(
-            "sizes, classes, hidden and features must be positive, got "
-            f"{sizes}, {classes}, {hidden} and {features}"
-        )
-    first, second = sizes
-    widths = [
-        (first, classes),
-        (second, classes),
-        (first + second, classes),
-        (first, classes * features),
-        (second, classes * features),
-    ]
-
-    def layers(key: jax.Array, wide: int, out: int) -> Layers:
-        shapes = [(wide, hidden), (hidden, out)]
-        return [
-            (jax.random.normal(k, shape) / shape[0] ** 0.5, jnp.zeros(shape[1]))
-            for k, shape in zip(jax.random.split(key), shapes, strict=True)
-        ]
-
-    keys = jax.random.split(key, len(widths))
-    return Networks(*(layers(k, *width) for k, width in zip(keys, widths, strict=True)))
 
 
 @checked
@@ -141,10 +77,12 @@ def batch_pid(
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
-        ValueError: for another unit, or if ``iterations`` is below 1.
+        ValueError: for another unit, if ``iterations`` is below 1, or if the networks are of other
+            numbers of features.
 
     Source: Liang et al. 2023, arXiv:2302.12247, sec. 3.2.
 
+    >>> from mmjax.information import init_batch_pid
     >>> networks = init_batch_pid(jax.random.key(0), sizes=(3, 4), classes=2)
     >>> parts = batch_pid(networks, jnp.zeros((5, 3)), jnp.zeros((5, 4)))  # nothing is said
     >>> print(f"{abs(parts.redundancy):.4f} {abs(parts.synergy):.4f}")
@@ -178,7 +116,7 @@ def batch_pid_loss(
     networks: Networks,
     x1: Float[Array, "n d1"],
     x2: Float[Array, "n d2"],
-    labels: Int[Array, "n"],
+    labels: Integer[Array, "n"],
     *,
     iterations: int = 50,
     where: Bool[Array, "n"] | None = None,
@@ -204,11 +142,12 @@ def batch_pid_loss(
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
-        ValueError: if ``iterations`` is below 1.
+        ValueError: if ``iterations`` is below 1, or the networks are of other numbers of features.
 
     Source: Liang et al. 2023, arXiv:2302.12247, sec. 3.2, where the classifiers are trained first;
     as they get no gradient from the rest, it is the same.
 
+    >>> from mmjax.information import init_batch_pid
     >>> networks = init_batch_pid(jax.random.key(0), sizes=(3, 4), classes=2)
     >>> x1, x2, labels = jnp.zeros((5, 3)), jnp.zeros((5, 4)), jnp.array([0, 1, 0, 1, 1])
     >>> print(f"{batch_pid_loss(networks, x1, x2, labels):.4f}")  # 3 log 2
@@ -216,7 +155,7 @@ def batch_pid_loss(
     """
     logits, joint, _ = _seen(networks, x1, x2, iterations=iterations, where=where)
     valid = jnp.ones(len(x1), bool) if where is None else jnp.asarray(where)
-    own = jnp.asarray(labels).astype(int)[:, None] == jnp.arange(joint.shape[-1])[None]
+    own = as_codes(labels)[:, None] == jnp.arange(joint.shape[-1], dtype=jnp.int32)[None]
     own &= valid[:, None]
     costs = [-jnp.sum(jax.nn.log_softmax(row), where=own) for row in logits]
     mean = jnp.sum(jnp.stack(costs)) / jnp.maximum(jnp.sum(valid, dtype=joint.dtype), 1)
@@ -228,7 +167,7 @@ def fit_batch_pid(
     networks: Networks,
     x1: Float[Array, "n d1"],
     x2: Float[Array, "n d2"],
-    labels: Int[Array, "n"],
+    labels: Integer[Array, "n"],
     *,
     key: jax.Array,
     optimizer: Optimizer,
@@ -254,11 +193,13 @@ def fit_batch_pid(
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
-        ValueError: if ``steps`` or ``batch_size`` is below 1.
+        ValueError: if ``steps`` or ``batch_size`` is below 1, there is no row, the networks are of
+            other numbers of features, or, outside of jit, a label is no class.
 
     Source: Liang et al. 2023, arXiv:2302.12247, sec. 3.2.
 
     >>> import optax
+    >>> from mmjax.information import init_batch_pid
     >>> networks = init_batch_pid(jax.random.key(0), sizes=(1, 1), classes=2, hidden=4)
     >>> x = jnp.array([[-1.0], [1.0]])
     >>> _, losses = fit_batch_pid(
@@ -270,6 +211,9 @@ def fit_batch_pid(
     """
     if steps < 1 or batch_size < 1:
         raise ValueError(f"steps and batch_size must be positive, got {steps} and {batch_size}")
+    if not len(x1):
+        raise ValueError("there must be a row to train on, got none")
+    _check_labels(labels, len(networks.both[-1][1]))
     x1, x2, labels = (jnp.asarray(x) for x in (x1, x2, labels))
 
     def step(state: tuple, key: jax.Array) -> tuple[tuple, jax.Array]:
@@ -289,19 +233,38 @@ def fit_batch_pid(
     return networks, losses
 
 
+def _check_labels(labels: Array, classes: int) -> None:
+    """Refuse labels that train nothing, where that can be seen."""
+    if isinstance(labels, jax.core.Tracer):
+        return
+    given = np.asarray(labels)
+    wrong = (given < 0) | (given >= classes)
+    if wrong.any():
+        raise ValueError(
+            f"labels must be classes from 0 to {classes - 1}, got {given[wrong][0]}: "
+            "init_batch_pid says how many there are"
+        )
+
+
 def _seen(
     networks: Networks, x1: Array, x2: Array, *, iterations: int, where: Array | None
 ) -> tuple[list[jax.Array], jax.Array, jax.Array]:
     """Logits of the three classifiers, and the aligned joint distribution with its error."""
+    wanted = [len(layers[0][0]) for layers in (networks.first, networks.second)]
+    if wanted != [x1.shape[1], x2.shape[1]]:
+        raise ValueError(
+            f"the networks are for {wanted[0]} and {wanted[1]} features, the rows have "
+            f"{x1.shape[1]} and {x2.shape[1]}"
+        )
     dtype = accumulation_dtype(x1, x2)
     x1, x2 = (jnp.asarray(x).astype(dtype) for x in (x1, x2))
     if where is not None:  # before any product
         x1, x2 = (jnp.where(jnp.asarray(where)[:, None], x, 0) for x in (x1, x2))
     inputs = (x1, x2, jnp.concatenate([x1, x2], axis=1))
-    logits = [_perceptron(z, layers) for z, layers in zip(inputs, networks[:3], strict=True)]
+    logits = [perceptron(z, layers) for z, layers in zip(inputs, networks[:3], strict=True)]
     classes = logits[0].shape[1]
     matched = [
-        _perceptron(z, layers).reshape(len(z), classes, -1)
+        perceptron(z, layers).reshape(len(z), classes, -1)
         for z, layers in zip(inputs[:2], networks[3:], strict=True)
     ]
     scale = matched[0].shape[-1] ** -0.5
@@ -311,14 +274,6 @@ def _seen(
         scores, *posteriors, iterations=iterations, where_1=where, where_2=where
     )
     return logits, joint, jax.lax.stop_gradient(wrong)
-
-
-def _perceptron(rows: jax.Array, layers: Layers) -> jax.Array:
-    for i, (kernel, bias) in enumerate(layers):
-        kernel, bias = (jnp.asarray(z).astype(rows.dtype) for z in (kernel, bias))
-        rows = jax.nn.relu(rows) if i else rows
-        rows = jnp.matmul(rows, kernel, precision=jax.lax.Precision.HIGHEST) + bias[None]
-    return rows
 
 
 def _information(joint: Float[jax.Array, "x y"]) -> Float[jax.Array, ""]:

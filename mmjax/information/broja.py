@@ -70,11 +70,12 @@ def broja(p: Float[Array, "*batch x1 x2 y"], *, unit: str = "nats") -> PID:
 @functools.partial(jax.jit, static_argnames="unit")  # else each of its sums is compiled by itself
 def _decomposed(given: Float[jax.Array, "b x1 x2 y"], unit: str) -> PID:
     used, changed = _distribution(given)
+    *batch, n, m, classes = used.shape
     least, gap, missing = jax.vmap(_union_information)(used)
     found = Informations(
         first=mutual_information(jnp.sum(used, axis=2)),
         second=mutual_information(jnp.sum(used, axis=1)),
-        both=mutual_information(used.reshape(len(used), -1, used.shape[-1])),
+        both=mutual_information(used.reshape(*batch, n * m, classes)),
         union=entropy(jnp.sum(used, axis=(1, 2))) - least,
     )
     return decomposition(found, gap=gap, infeasibility=missing + changed, unit=unit)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+import numpy as np
+from jaxtyping import Bool, Float, Int, Integer
 
 from mmjax.arrays import Array, accumulation_dtype, checked
 
 
 @checked
 def joint_probabilities(
-    *codes: Int[Array, "n"],
+    *codes: Integer[Array, "n"],
     sizes: Sequence[int],
     where: Bool[Array, "n"] | None = None,
 ) -> Float[jax.Array, "..."]:
@@ -44,7 +45,7 @@ def joint_probabilities(
         raise ValueError(
             f"sizes must be positive, one for each of {len(codes)} variables, got {tuple(sizes)}"
         )
-    columns = [jnp.asarray(code).astype(int) for code in codes]
+    columns = [as_codes(code).astype(int) for code in codes]
     valid = jnp.ones(len(columns[0]), bool) if where is None else jnp.asarray(where)
     index = jnp.zeros(len(valid), int)
     for code, size in zip(columns, sizes, strict=True):
@@ -54,6 +55,47 @@ def joint_probabilities(
     counts = jnp.zeros(cells, jnp.int32).at[jnp.where(valid, index, cells)].add(1, mode="drop")
     total = jnp.maximum(jnp.sum(counts), 1).astype(jnp.float32)
     return counts.astype(jnp.float32).reshape(tuple(sizes)) / total
+
+
+def as_codes(labels: Array) -> Int[jax.Array, "*b"]:
+    r"""Integers as int32, :math:`\{-1\} \cup \{0, 1, \dots\}`, of which -1 is no code.
+
+    JAX would wrap those of another width: what is no class by far would be one.
+
+    Args:
+        labels: integers of any width; what is below 0 or too large becomes -1.
+
+    Returns:
+        The codes.
+
+    Source: no paper; two's complement.
+
+    >>> print(as_codes(np.array([0, 3, -7, 2**32])))
+    [ 0  3 -1 -1]
+    """
+    numbers = np if isinstance(labels, np.ndarray) else jnp  # before JAX sees what it would wrap
+    largest = min(jnp.iinfo(labels.dtype).max, jnp.iinfo(jnp.int32).max)
+    fits = (labels >= 0) & (labels <= largest)
+    return jnp.where(fits, numbers.where(fits, labels, 0).astype(jnp.int32), -1)
+
+
+def as_conditions(condition: Array) -> Integer[jax.Array, "n"]:
+    r"""Labels that are the same where the condition is, :math:`l_i = l_j \iff c_i = c_j`.
+
+    Args:
+        condition: integers of any width.
+
+    Returns:
+        The labels, small ones for what JAX would wrap.
+
+    Source: no paper; two's complement.
+
+    >>> print(as_conditions(np.array([2**32, 0])))
+    [1 0]
+    """
+    if isinstance(condition, np.ndarray):
+        condition = np.unique(condition, return_inverse=True)[1].astype(np.int32)
+    return jnp.asarray(condition)
 
 
 @checked
@@ -82,13 +124,10 @@ def principal_components(x: Float[Array, "n d"], k: int) -> Float[jax.Array, "n 
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    dtype = accumulation_dtype(x)
-    centred = jnp.asarray(x).astype(dtype)
-    centred -= jnp.mean(centred, axis=0, keepdims=True)
+    rows, _, size = _centred(x)
     highest = jax.lax.Precision.HIGHEST
-    _, vectors = jnp.linalg.eigh(jnp.matmul(centred.T, centred, precision=highest))
-    largest = vectors[:, ::-1][:, :k]
-    kept = jnp.matmul(centred, largest, precision=highest)
+    _, vectors = jnp.linalg.eigh(jnp.matmul(rows.T, rows, precision=highest))
+    kept = size * jnp.matmul(rows, vectors[:, ::-1][:, :k], precision=highest)
     return jnp.pad(kept, ((0, 0), (0, k - kept.shape[1])))
 
 
@@ -107,7 +146,7 @@ def k_means(
     .. math:: \min_{c, \mu} \sum_i \lVert x_i - \mu_{c_i} \rVert^2
 
     Args:
-        x: rows, all finite.
+        x: rows, all finite; neither an offset nor their unit matters.
         clusters: how many centres; some stay without a row if there are fewer different rows.
         key: random key of the first centres.
         restarts: how often to start anew; the best is kept.
@@ -133,7 +172,7 @@ def k_means(
             "clusters, restarts and iterations must be at least 1, got "
             f"{clusters}, {restarts} and {iterations}"
         )
-    rows = jnp.asarray(x).astype(accumulation_dtype(x))
+    rows, middle, size = _centred(x)
 
     def run(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         centres = _spread_centres(rows, clusters, key)
@@ -142,7 +181,17 @@ def k_means(
 
     centres, costs = jax.lax.map(run, jax.random.split(key, restarts))
     best = centres[jnp.argmin(costs)]
-    return jnp.argmin(_distances(rows, best), axis=1), best
+    return jnp.argmin(_distances(rows, best), axis=1), size * best + middle
+
+
+def _centred(x: Array) -> tuple[Float[jax.Array, "n d"], Float[jax.Array, "1 d"], jax.Array]:
+    """Rows less their mean and over their size: squares drown in no offset, and do not overflow."""
+    rows = jnp.asarray(x).astype(accumulation_dtype(x))
+    middle = jnp.mean(rows, axis=0, keepdims=True)
+    rows -= middle
+    largest = jnp.max(jnp.abs(rows), initial=0)
+    size = jnp.where(largest > 0, largest, 1)
+    return rows / size, middle, size
 
 
 def _distances(rows: jax.Array, centres: jax.Array) -> Float[jax.Array, "n k"]:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mmjax.arrays import Array, accumulation_dtype
 
@@ -25,10 +25,13 @@ def check_covariance(covariance: Array, *, singular: bool = True) -> None:
     """
     if isinstance(covariance, jax.core.Tracer):
         return
-    matrix = np.asarray(covariance, np.float64)
-    size = np.sqrt(np.maximum(np.diagonal(matrix, axis1=-2, axis2=-1), 0))
-    size = np.where(size > 0, size, 1)
-    scaled = matrix / size[..., None] / size[..., None, :]
+    dtype = accumulation_dtype(covariance)
+    with np.errstate(over="ignore", invalid="ignore"):
+        matrix = np.asarray(covariance).astype(dtype).astype(np.float64)  # as it will be read
+        # A negative variance is one of -1, in whatever unit.
+        size = np.sqrt(np.abs(np.diagonal(matrix, axis1=-2, axis2=-1)))
+        size = np.where(size > 0, size, 1)
+        scaled = matrix / size[..., None] / size[..., None, :]
     if not np.all(np.abs(scaled - np.swapaxes(scaled, -1, -2)) <= SLACK):
         raise ValueError("covariance must be symmetric and finite")
     lowest = np.min(np.linalg.eigvalsh(scaled), initial=np.inf)
@@ -37,7 +40,7 @@ def check_covariance(covariance: Array, *, singular: bool = True) -> None:
             "covariance must have no negative eigenvalue, and its correlations have "
             f"{lowest:.3g}: estimate it from complete rows"
         )
-    if not singular and lowest <= matrix.shape[-1] * jnp.finfo(covariance.dtype).eps:
+    if not singular and lowest <= matrix.shape[-1] * jnp.finfo(dtype).eps:
         raise ValueError("covariance_q must not be singular: add to its diagonal")
 
 
@@ -66,7 +69,8 @@ def standardised(
     matrix = jnp.asarray(covariance).astype(dtype or accumulation_dtype(covariance))
     matrix = (matrix + transposed(matrix)) / 2
     variances = jnp.diagonal(matrix, axis1=-2, axis2=-1)
-    inverse = jax.lax.rsqrt(jnp.where(variances > 0, variances, 1))
+    # A negative variance becomes one of -1, which no rounding explains.
+    inverse = jax.lax.rsqrt(jnp.where(variances != 0, jnp.abs(variances), 1))
     return matrix * inverse[..., None] * inverse[..., None, :], variances
 
 
@@ -81,8 +85,9 @@ def log_determinant(
         noise: :math:`\epsilon`, below which an eigenvalue may be 0: :func:`rounding`.
 
     Returns:
-        The logarithm of the determinant, NaN for an eigenvalue that is negative beyond rounding,
-        and how many eigenvalues it is of. Any number of derivatives exists, equal eigenvalues too.
+        The logarithm of the determinant, NaN for NaN and for an eigenvalue that is negative beyond
+        rounding, and how many eigenvalues it is of. Any number of derivatives exists, also where
+        eigenvalues are equal.
 
     Source: no paper; Jacobi's formula for the derivative.
 
@@ -93,8 +98,7 @@ def log_determinant(
     eigenvalues = jnp.linalg.eigvalsh(matrix)
     kept = eigenvalues > noise[..., None]
     logs = jnp.log(jnp.where(kept, eigenvalues, 1))
-    negative = jnp.any(eigenvalues < -SLACK * matrix.shape[-1], axis=-1)
-    log_det = jnp.where(negative, jnp.nan, jnp.sum(logs, axis=-1))
+    log_det = jnp.where(_sound(eigenvalues), jnp.sum(logs, axis=-1), jnp.nan)
     return log_det, jnp.sum(kept, axis=-1, dtype=matrix.dtype)
 
 
@@ -118,7 +122,7 @@ def pseudo_inverse(
         noise: as for :func:`log_determinant`.
 
     Returns:
-        The inverse, of as many features.
+        The inverse, of as many features; NaN where the determinant is.
 
     Source: no paper; Penrose 1955 defines it.
 
@@ -129,6 +133,7 @@ def pseudo_inverse(
     eigenvalues, vectors = jnp.linalg.eigh(matrix)
     kept = eigenvalues > noise[..., None]
     inverse = jnp.where(kept, 1 / jnp.where(kept, eigenvalues, 1), 0)
+    inverse = jnp.where(_sound(eigenvalues)[..., None], inverse, jnp.nan)
     return product(vectors * inverse[..., None, :], transposed(vectors))
 
 
@@ -137,6 +142,39 @@ def _pseudo_inverse_jvp(primals, tangents):
     (matrix, noise), (change, _) = primals, tangents
     inverse = pseudo_inverse(matrix, noise)
     return inverse, -product(product(inverse, change), inverse)
+
+
+def _sound(eigenvalues: Float[jax.Array, "*b d"]) -> Bool[jax.Array, "*b"]:
+    """Whether none is negative beyond rounding, nor NaN."""
+    return jnp.all(eigenvalues >= -SLACK * eigenvalues.shape[-1], axis=-1)
+
+
+def block_information(
+    matrix: Float[jax.Array, "*b d d"], size: int, noise: Float[jax.Array, "*b"]
+) -> Float[jax.Array, "*b"]:
+    r"""Information of two blocks, :math:`\tfrac12 \log (|\Sigma_x| |\Sigma_y| / |\Sigma_{xy}|)`.
+
+    Args:
+        matrix: made of correlations, first those of X; leading axes are a batch.
+        size: how many features X has.
+        noise: as for :func:`log_determinant`.
+
+    Returns:
+        The information in nats, infinite where the ranks of both blocks do not add up, NaN for an
+        eigenvalue that is negative beyond rounding.
+
+    Source: Cover and Thomas 2006, Elements of Information Theory, eq. 8.54.
+
+    >>> pair = jnp.array([[1.0, 0.6], [0.6, 1.0]])
+    >>> print(f"{block_information(pair, 1, jnp.array(1e-6)):.4f}")  # -log(0.8)
+    0.2231
+    """
+    (log_x, rank_x), (log_y, rank_y), (log_both, rank_both) = (
+        log_determinant(block, noise)
+        for block in (matrix[..., :size, :size], matrix[..., size:, size:], matrix)
+    )
+    nats = (log_x + log_y - log_both) / 2
+    return jnp.where((rank_x + rank_y == rank_both) | jnp.isnan(nats), nats, jnp.inf)
 
 
 def rounding(correlations: Float[jax.Array, "*b d d"]) -> Float[jax.Array, "*b"]:

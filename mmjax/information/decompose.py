@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from mmjax.arrays import Array, checked
 from mmjax.information.broja import broja
@@ -52,8 +52,8 @@ class Knowledge(NamedTuple):
 
 @checked
 def decompose(
-    representations: Mapping[str, Float[Array, "n _"] | Int[Array, "n"]],
-    labels: Int[Array, "n"] | Float[Array, "n k"],
+    representations: Mapping[str, Float[Array, "_ _"] | Integer[Array, "_"]],
+    labels: Integer[Array, "n"] | Float[Array, "n k"],
     *,
     key: jax.Array,
     clusters: int | None = None,

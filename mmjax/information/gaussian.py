@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from mmjax.arrays import Array, accumulation_dtype, checked
 from mmjax.information.covariances import (
+    block_information,
     check_covariance,
     log_determinant,
     product,
@@ -37,7 +38,8 @@ def gaussian_entropy(
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
         ValueError: for another unit, or a covariance that is not symmetric or has a negative
-            eigenvalue; inside jit it is not looked at, and a negative eigenvalue gives NaN.
+            eigenvalue; inside jit it is not looked at, and a negative eigenvalue gives NaN, as
+            NaN does.
 
     Source: Cover and Thomas 2006, Elements of Information Theory, theorem 8.4.1.
 
@@ -49,7 +51,7 @@ def gaussian_entropy(
     d = covariance.shape[-1]
     scale = jnp.sum(jnp.log(jnp.where(variances > 0, variances, 1)), axis=-1)
     nats = (d * (1 + np.log(2 * np.pi)) + log_det + scale) / 2
-    return in_unit(jnp.where(rank == d, nats, -jnp.inf), unit)
+    return in_unit(jnp.where((rank == d) | jnp.isnan(nats), nats, -jnp.inf), unit)
 
 
 @checked
@@ -86,7 +88,7 @@ def gaussian_mutual_information(
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
         ValueError: for another unit, sizes that are not positive or do not add up, or a covariance
             that is not symmetric or has a negative eigenvalue; inside jit the covariance is not
-            looked at, and a negative eigenvalue gives NaN.
+            looked at, and a negative eigenvalue gives NaN, as NaN does.
 
     Source: Cover and Thomas 2006, Elements of Information Theory, eq. 8.54, and the chain rule.
 
@@ -109,13 +111,7 @@ def gaussian_mutual_information(
         twice = product(slopes, transposed(across))
         both -= twice + transposed(twice)
         noise *= 1 + jnp.sum(slopes**2, axis=(-2, -1))
-    (log_x, rank_x), (log_y, rank_y), (log_both, rank_both) = (
-        log_determinant(block, noise)
-        for block in (both[..., :split, :split], both[..., split:, split:], both)
-    )
-    nats = (log_x + log_y - log_both) / 2
-    apart = (rank_x + rank_y == rank_both) | jnp.isnan(nats)
-    return in_unit(jnp.where(apart, nats, jnp.inf), unit)
+    return in_unit(block_information(both, split, noise), unit)
 
 
 @checked

@@ -17,8 +17,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mmjax.arrays import Array, accumulation_dtype, checked
-from mmjax.information.covariances import check_covariance
-from mmjax.information.gaussian import gaussian_mutual_information
+from mmjax.information.covariances import (
+    block_information,
+    check_covariance,
+    product,
+    standardised,
+)
 from mmjax.information.pid import PID, Informations, decomposition, only_first_derivatives
 
 TOLERANCE = 1e-10  # nats, of the certified gap
@@ -88,50 +92,82 @@ def gaussian_pid(
 
 
 @functools.partial(jax.jit, static_argnames="sizes")
-@functools.partial(jax.vmap, in_axes=(0, None))
 def _informations(
-    matrix: Float[jax.Array, "d d"], sizes: tuple[int, int, int]
+    matrices: Float[jax.Array, "b d d"], sizes: tuple[int, int, int]
 ) -> tuple[Informations, jax.Array, jax.Array]:
     """The four informations, the gap of the last, and whether all are finite."""
-    d1, d2, k = sizes
-    of_first = np.r_[:d1, d1 + d2 : d1 + d2 + k]
+    return jax.vmap(lambda matrix: _in_float64(matrix, sizes))(matrices)
+
+
+# Differentiated by hand: JAX cannot differentiate float64 from within a 32-bit program.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _in_float64(matrix: Float[jax.Array, "d d"], sizes: tuple[int, int, int]) -> tuple:
+    """All of it, in the dtype that it came in."""
+    with jax.enable_x64(True):
+        found, (gap, finite) = _found(matrix.astype(jnp.float64), sizes, matrix.dtype)
+        return Informations(*found.astype(matrix.dtype)), gap.astype(matrix.dtype), finite
+
+
+@_in_float64.defjvp
+def _by_slopes(sizes: tuple[int, int, int], primals: tuple, tangents: tuple) -> tuple:
+    (matrix,), (change,) = primals, tangents
+    matrix = only_first_derivatives(matrix)
+    value = _in_float64(matrix, sizes)
+    with jax.enable_x64(True):
+        wide = matrix.astype(jnp.float64)
+        slopes, (_, finite) = jax.jacrev(_found, has_aux=True)(wide, sizes, matrix.dtype)
+        slopes = jnp.where(finite, slopes, 0).astype(matrix.dtype)
+    changes = Informations(*jnp.sum(slopes * change[None], axis=(1, 2)))
+    return value, (changes, jnp.zeros_like(value[1]), np.zeros((), jax.dtypes.float0))
+
+
+def _found(
+    matrix: Float[jax.Array, "d d"], sizes: tuple[int, int, int], given: np.dtype
+) -> tuple[Float[jax.Array, "4"], tuple[jax.Array, jax.Array]]:
+    """All four, with what else there is; what rounding means is said by the dtype ``given``."""
+    d1, d2, _ = sizes
+    eps = float(jnp.finfo(given).eps)
+    matrix, _ = standardised(matrix)
+    first, second, target = np.split(np.arange(len(matrix)), np.cumsum(sizes)[:2])
+    noise = jnp.array(len(matrix) * eps, matrix.dtype)
     found = [
-        gaussian_mutual_information(matrix[np.ix_(of_first, of_first)], sizes=(d1, k)),
-        gaussian_mutual_information(matrix[d1:, d1:], sizes=(d2, k)),
-        gaussian_mutual_information(matrix, sizes=(d1 + d2, k)),
+        block_information(matrix[np.ix_(both, both)], len(source), noise)
+        for source in (first, second, np.arange(d1 + d2))
+        for both in [np.concatenate([source, target])]
     ]
     finite = jnp.all(jnp.isfinite(jnp.stack(found)))
-    eye = jnp.eye(len(matrix), dtype=matrix.dtype)
     # Zeroed before use: what is infinite would put NaN into gradients of other problems.
-    gains = _gains(jnp.where(finite, matrix, eye), sizes)
-    union, gap = _union_information(*gains)
-    first, second, both = (jnp.where(finite, nats, 0) for nats in found)
-    return Informations(first, second, both, union), gap, finite
+    usable = jnp.where(finite, matrix, jnp.eye(len(matrix), dtype=matrix.dtype))
+    union, gap = _union_information(*(_gains(usable, x, target, eps) for x in (first, second)))
+    return jnp.stack([*(jnp.where(finite, nats, 0) for nats in found), union]), (gap, finite)
 
 
 def _gains(
-    covariance: Float[jax.Array, "d d"], sizes: tuple[int, int, int]
-) -> tuple[Float[jax.Array, "d1 k"], Float[jax.Array, "d2 k"]]:
-    """Both channels, with white noise and a white target."""
-    variances = jnp.diag(covariance)
-    scale = jax.lax.rsqrt(jnp.where(variances > 0, variances, 1))
-    correlation = covariance * scale[:, None] * scale[None]
-    first, second, _ = np.split(np.arange(len(covariance)), np.cumsum(sizes)[:2])
-    target = slice(sum(sizes[:2]), None)
-    half = _half(correlation[target, target])
-
-    def gains(block: np.ndarray) -> jax.Array:
-        explained = _divided(half, correlation[target, block])
-        noise = correlation[np.ix_(block, block)] - explained.T @ explained
-        return _divided(_half(noise), explained.T)
-
-    return gains(first), gains(second)
+    correlation: Float[jax.Array, "d d"], source: np.ndarray, target: np.ndarray, eps: float
+) -> Float[jax.Array, "s k"]:
+    """The channel of a source, with white noise and a white target."""
+    rounding = len(correlation) * eps
+    half = _root(correlation[np.ix_(target, target)], jnp.full(len(target), rounding))
+    explained = _divided(half, correlation[np.ix_(target, source)]).T
+    noise = correlation[np.ix_(source, source)] - product(explained, explained.T)
+    left = jnp.maximum(jax.lax.stop_gradient(jnp.diag(noise)), 8 * rounding)
+    scale = jax.lax.rsqrt(left)
+    half = _root(noise * scale[:, None] * scale[None], rounding / left)
+    return _divided(half, scale[:, None] * explained)
 
 
-def _half(matrix: Float[jax.Array, "d d"]) -> Float[jax.Array, "d d"]:
-    """A triangular root of correlations, which may be singular: lifted by no more than rounding."""
-    lift = 8 * len(matrix) * jnp.finfo(matrix.dtype).eps
-    return jnp.linalg.cholesky(matrix + lift * jnp.eye(len(matrix), dtype=matrix.dtype))
+def _root(
+    matrix: Float[jax.Array, "d d"], rounding: Float[jax.Array, "d"]
+) -> Float[jax.Array, "d d"]:
+    """A triangular root of what may be singular up to the rounding of its variances.
+
+    It is lifted along the directions that rounding may have emptied, and along no other: against a
+    signal, the little that is left as noise counts.
+    """
+    eigenvalues, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(matrix))
+    least = jnp.sum(vectors**2 * rounding[:, None], axis=0)
+    missing = jnp.maximum(least - eigenvalues, 0)
+    return jnp.linalg.cholesky(matrix + product(vectors * missing[None], vectors.T))
 
 
 def _divided(half: jax.Array, right: jax.Array) -> jax.Array:
@@ -150,23 +186,17 @@ def _union_information(
     gains_1: Float[jax.Array, "d1 k"], gains_2: Float[jax.Array, "d2 k"]
 ) -> tuple[jax.Array, jax.Array]:
     """The least information, and its gap; nats."""
-    solved = _solved(gains_1, gains_2)
+    solved = _solve(gains_1, gains_2)
     return solved.information, solved.gap
 
 
 @_union_information.defjvp
 def _envelope(primals: tuple, tangents: tuple) -> tuple:
     """The noise may be anything in a ball that does not move: at the optimum, only gains count."""
-    solved = _solved(*map(only_first_derivatives, primals))
+    solved = _solve(*primals)
     slopes = (solved.slope_1, solved.slope_2)
     change = jnp.sum(jnp.stack([jnp.sum(s * t) for s, t in zip(slopes, tangents, strict=True)]))
     return (solved.information, solved.gap), (change, jnp.zeros_like(solved.gap))
-
-
-def _solved(gains_1: jax.Array, gains_2: jax.Array) -> _Optimum:
-    with jax.enable_x64(True):
-        found = _solve(gains_1.astype(jnp.float64), gains_2.astype(jnp.float64))
-        return _Optimum(*(x.astype(gains_1.dtype) for x in found))
 
 
 @jax.jit

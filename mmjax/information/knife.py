@@ -66,7 +66,11 @@ def knife_init(
     count = jnp.maximum(jnp.sum(valid, dtype=dtype), 1)
     mean = jnp.sum(x, axis=0, keepdims=True) / count
     variance = jnp.sum(jnp.where(valid[:, None], (x - mean) ** 2, 0), axis=0) / count
-    log_scales = -jnp.log(jnp.where(variance > 0, variance, 1)) / 2
+    # By its extremes: the mean of what is constant is rounded, and leaves a variance.
+    most = jnp.finfo(dtype).max
+    lowest = jnp.min(x, axis=0, where=valid[:, None], initial=most)
+    varies = (variance > 0) & (jnp.max(x, axis=0, where=valid[:, None], initial=-most) > lowest)
+    log_scales = -jnp.log(jnp.where(varies, variance, 1)) / 2
     # The highest of random numbers among the valid rows, once for each component.
     draws = jnp.where(valid[None], jax.random.uniform(key, (components, len(x))), -1)
     shape = (components, x.shape[1])

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+import numpy as np
+from jaxtyping import Bool, Float, Integer
 
 from mmjax.arrays import Array, Scalar, accumulation_dtype, as_scalar, checked
 
@@ -32,7 +33,7 @@ def fit_density_ratio(
     x: Float[Array, "n d"],
     y: Float[Array, "n e"],
     *,
-    centres: Int[Array, "b"],
+    centres: Integer[Array, "b"],
     bandwidth_x: Scalar,
     bandwidth_y: Scalar,
     regularization: Scalar,
@@ -56,7 +57,9 @@ def fit_density_ratio(
             One that is invalid gets no weight.
         bandwidth_x: :math:`\sigma_x > 0`, in the unit of x.
         bandwidth_y: :math:`\sigma_y > 0`, in the unit of y.
-        regularization: :math:`\lambda > 0`; values near :math:`10^{-3}` to 1 are usual.
+        regularization: :math:`\lambda > 0`; values near :math:`10^{-3}` to 1 are usual. One below
+            the rounding of :math:`\hat H`, in float32 some :math:`10^{-6}` for each kernel, is
+            raised to it.
         where: valid rows, all if None.
 
     Returns:
@@ -64,7 +67,8 @@ def fit_density_ratio(
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
-        ValueError: if a Python or NumPy bandwidth or ``regularization`` is not positive and finite.
+        ValueError: if a Python or NumPy bandwidth or ``regularization`` is not positive and finite;
+            outside of jit, if a centre is no row.
 
     Source: Suzuki et al. 2009, BMC Bioinformatics 10(S1):S52, least-squares mutual information.
 
@@ -78,6 +82,7 @@ def fit_density_ratio(
     scalars = {"bandwidth_x": bandwidth_x, "bandwidth_y": bandwidth_y}
     widths = [as_scalar(k, v, dtype=dtype, positive=True) for k, v in scalars.items()]
     ridge = as_scalar("regularization", regularization, dtype=dtype, positive=True)
+    _check_centres(centres, len(x))
     valid = jnp.ones(len(x), bool) if where is None else jnp.asarray(where)
     x, y = (jnp.where(valid[:, None], jnp.asarray(z).astype(dtype), 0) for z in (x, y))
     centres = jnp.asarray(centres, jnp.int32)
@@ -90,7 +95,8 @@ def fit_density_ratio(
     count = jnp.maximum(jnp.sum(valid, dtype=dtype), 1)
     gram = _gram(kernels[0]) * _gram(kernels[1]) / count**2
     target = jnp.sum(kernels[0] * kernels[1], axis=0) / count
-    system = gram + ridge * jnp.eye(len(target), dtype=dtype)
+    rounding = 8 * jnp.finfo(dtype).eps * jax.lax.stop_gradient(jnp.trace(gram))
+    system = gram + jnp.maximum(ridge, rounding) * jnp.eye(len(target), dtype=dtype)
     weights = jax.scipy.linalg.solve(system, target, assume_a="pos")
     return DensityRatio(weights, *places, *widths)
 
@@ -122,6 +128,7 @@ def density_ratio(
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
+        ValueError: if the ratio is of other numbers of features.
 
     Source: Suzuki et al. 2009, BMC Bioinformatics 10(S1):S52. One departure: what falls below 0,
     where no ratio of densities is, is 0.
@@ -162,6 +169,7 @@ def density_ratio_cost(
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
+        ValueError: if the ratio is of other numbers of features.
 
     Source: Suzuki et al. 2009, BMC Bioinformatics 10(S1):S52.
 
@@ -177,10 +185,28 @@ def density_ratio_cost(
     return square / 2 - jnp.sum(kernels[0] * kernels[1] * ratio.weights[None]) / count
 
 
+def _check_centres(centres: Array, n: int) -> None:
+    """Refuse numbers that are no row's, where that can be seen: JAX would take the last row."""
+    if isinstance(centres, jax.core.Tracer):
+        return
+    given = np.asarray(centres)
+    wrong = (given < 0) | (given >= n)
+    if wrong.any():
+        raise ValueError(
+            f"centres must be numbers of the {n} rows, from 0 to {n - 1}, got {given[wrong][0]}"
+        )
+
+
 def _at(
     ratio: DensityRatio, x: Array, y: Array, where: Array | None
 ) -> tuple[Bool[jax.Array, "n"], list[Float[jax.Array, "n b"]]]:
     """The valid rows, and the kernels at them."""
+    fitted, given = ([z.shape[1] for z in pair] for pair in (ratio[1:3], (x, y)))
+    if fitted != given:
+        raise ValueError(
+            f"the ratio was fitted to {fitted[0]} features of x and {fitted[1]} of y, "
+            f"the rows have {given[0]} and {given[1]}"
+        )
     dtype = ratio.weights.dtype
     valid = jnp.ones(len(x), bool) if where is None else jnp.asarray(where)
     x, y = (jnp.where(valid[:, None], jnp.asarray(z).astype(dtype), 0) for z in (x, y))

@@ -15,9 +15,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from mmjax.arrays import Array, accumulation_dtype, checked
+from mmjax.information.codes import as_codes, as_conditions
 
 
 @checked
@@ -26,7 +27,7 @@ def club(
     log_variance: Float[Array, "n d"],
     y: Float[Array, "n d"],
     *,
-    condition: Int[Array, "n"] | None = None,
+    condition: Integer[Array, "n"] | None = None,
     where: Bool[Array, "n"] | None = None,
 ) -> Float[jax.Array, "n"]:
     r"""CLUB with a Gaussian model, in time and memory n x d.
@@ -85,9 +86,9 @@ def club(
 @checked
 def club_categorical(
     logits: Float[Array, "n c"],
-    labels: Int[Array, "n"],
+    labels: Integer[Array, "n"],
     *,
-    condition: Int[Array, "n"] | None = None,
+    condition: Integer[Array, "n"] | None = None,
     where: Bool[Array, "n"] | None = None,
 ) -> Float[jax.Array, "n"]:
     r"""CLUB with a categorical model, in time and memory n x c.
@@ -182,7 +183,7 @@ def gaussian_scores(
     r"""Log-density of every row under every conditional, :math:`\log q(y_j \mid x_i)`.
 
     The matrix that :func:`mmjax.information.leave_one_out_bound` needs; memory is n x m, never
-    n x m x d.
+    n x m x d, also that of the gradient: features are added up one after another.
 
     Args:
         mean: :math:`\mu(x_i)`.
@@ -193,8 +194,7 @@ def gaussian_scores(
         where_y: valid rows of ``y``, all if None. An invalid one counts as zeros, likewise.
 
     Returns:
-        The log-densities in nats; on the diagonal those of :func:`gaussian_log_density`. The square
-        is multiplied out after the offset of each feature is taken away.
+        The log-densities in nats; on the diagonal those of :func:`gaussian_log_density`.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
@@ -215,22 +215,24 @@ def gaussian_scores(
         jnp.where(valid[:, None], jnp.asarray(z).astype(dtype), 0)
         for z, valid in ((mean, valid_x), (log_variance, valid_x), (y, valid_y))
     )
-    middle = jax.lax.stop_gradient(jnp.mean(y, axis=0, keepdims=True))
-    mean, y = mean - middle, y - middle
     precision = jnp.exp(-log_variance)
 
-    def products(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.einsum("nd,md->nm", a, b, precision=jax.lax.Precision.HIGHEST)
+    @jax.checkpoint  # or a gradient would keep the differences of all features
+    def add(squares: jax.Array, feature: tuple) -> tuple[jax.Array, None]:
+        # No square is multiplied out: beside a small variance its terms would be large, and cancel.
+        centre, weight, value = feature
+        return squares + weight[:, None] * (value[None] - centre[:, None]) ** 2, None
 
-    squares = products(precision, y**2) - 2 * products(precision * mean, y)
-    rows = jnp.sum(precision * mean**2 + log_variance + math.log(2 * math.pi), axis=1)
+    start = jnp.zeros((len(mean), len(y)), dtype)
+    squares, _ = jax.lax.scan(add, start, (mean.T, precision.T, y.T))
+    rows = jnp.sum(log_variance + math.log(2 * math.pi), axis=1)
     return -(squares + rows[:, None]) / 2
 
 
 @checked
 def categorical_log_density(
     logits: Float[Array, "n c"],
-    labels: Int[Array, "n"],
+    labels: Integer[Array, "n"],
     *,
     where: Bool[Array, "n"] | None = None,
 ) -> Float[jax.Array, "n"]:
@@ -262,8 +264,7 @@ def _log_classes(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Log-probabilities, one-hot labels (zeros for invalid rows), and the valid rows."""
     logits = jnp.asarray(logits).astype(accumulation_dtype(logits))
-    classes = jnp.arange(logits.shape[1], dtype=jnp.asarray(labels).dtype)
-    own = jnp.asarray(labels)[:, None] == classes[None]
+    own = as_codes(labels)[:, None] == jnp.arange(logits.shape[1], dtype=jnp.int32)[None]
     valid = jnp.any(own, axis=1)
     valid &= True if where is None else jnp.asarray(where)
     log_q = jax.nn.log_softmax(jnp.where(valid[:, None], logits, 0), axis=1)
@@ -274,7 +275,7 @@ def _groups(condition: Array | None, n: int) -> Int[jax.Array, "n"] | None:
     """A number below n for each row, the same for the same condition; None for one group."""
     if condition is None:
         return None
-    _, group = jnp.unique(jnp.asarray(condition), return_inverse=True, size=n)
+    _, group = jnp.unique(as_conditions(condition), return_inverse=True, size=n)
     return group
 
 

@@ -46,18 +46,21 @@ def ksg(
 
     Returns:
         One value per row; 0 for an invalid row, and for all if no more than k rows are valid. A
-        constant, without gradient. A constant x or y gives exactly 0.
+        constant, without gradient. A constant x or y gives exactly 0. All valid rows are NaN if one
+        of them is not finite: nobody knows whose neighbour that is.
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
         ValueError: if ``neighbours`` is not between 1 and n - 1, ``estimator`` neither 1 nor 2,
             ``chunk_size`` below 1, or for another unit.
 
-    Source: Kraskov et al. 2004, arXiv:cond-mat/0305641, eqs. 8 and 9. One departure: where the k-th
-    neighbour is at distance 0, :math:`v_i = \psi(K_{xy}) - \psi(K_x) - \psi(K_y) + \psi(N)` with
-    the numbers of rows equal to row i in both, in x and in y, itself among them, after Gao et al.
-    2017, arXiv:1709.06212, sec. 3: right for discrete values, and for mixtures of both. Values that
-    are rounded and yet many, such as integers, want a little noise to break their ties.
+    Source: Kraskov et al. 2004, arXiv:cond-mat/0305641, eqs. 8 and 9. Two departures. Where the
+    k-th neighbour is at distance 0,
+    :math:`v_i = \psi(K_{xy}) - \psi(K_x) - \psi(K_y) + \psi(N)` with the numbers of rows equal to
+    row i in both, in x and in y, itself among them, after Gao et al. 2017, arXiv:1709.06212,
+    sec. 3: right for discrete values, and for mixtures of both. A constant gives 0, whatever eq. 9
+    or ties in the other variable would make of it. Values that are rounded and yet many, such as
+    integers, want a little noise to break their ties.
 
     >>> x = jnp.arange(6.0)[:, None]
     >>> print(f"{ksg(x, x, neighbours=1).mean():.4f} {ksg(x, 0 * x, neighbours=1).mean():.4f}")
@@ -74,6 +77,7 @@ def ksg(
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     dtype = accumulation_dtype(x, y)
     valid = jnp.ones(len(x), bool) if where is None else jnp.asarray(where)
+    known = jnp.all(jnp.stack([jnp.all(jnp.isfinite(z), axis=1) for z in (x, y)]), axis=0)
     x, y = (
         jax.lax.stop_gradient(jnp.where(valid[:, None], jnp.asarray(z).astype(dtype), 0))
         for z in (x, y)
@@ -86,7 +90,7 @@ def ksg(
 
     total = jnp.sum(valid, dtype=dtype)
     rows = jax.lax.map(terms, number, batch_size=min(chunk_size, len(x)))
-    rows += digamma(jnp.maximum(total, 1))
+    rows = jnp.where(jnp.all(known | ~valid), rows, jnp.nan)
     return in_unit(jnp.where(valid & (total > neighbours), rows, 0), unit)
 
 
@@ -101,7 +105,7 @@ def _local_terms(
     k: int,
     estimator: int,
 ) -> Float[jax.Array, ""]:
-    """Local estimate of a row, up to the term of the number of rows."""
+    """Local estimate of a valid row."""
     both = jnp.where(others, jnp.maximum(dx, dy), jnp.finfo(dx.dtype).max)
     nearest, index = jax.lax.top_k(-both, k)
     radius = -nearest[-1]
@@ -118,4 +122,6 @@ def _local_terms(
         regular -= sum(digamma(jnp.maximum(side, 1)) for side in sides)
     alike = digamma(count(both == 0) + 1)
     alike -= digamma(count(dx == 0) + 1) + digamma(count(dy == 0) + 1)
-    return jnp.where(radius > 0, regular, alike)
+    constant = jnp.all((dx == 0) | ~others) | jnp.all((dy == 0) | ~others)
+    number = digamma(jnp.sum(others, dtype=dx.dtype) + 1)
+    return jnp.where(constant, 0, jnp.where(radius > 0, regular, alike) + number)

@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from mmjax.arrays import Array, accumulation_dtype, checked
+from mmjax.information.codes import as_codes
+from mmjax.information.discrete import as_probabilities
 from mmjax.information.log_ratio import categorical_log_density
 from mmjax.information.units import in_unit
 from mmjax.reduction import masked_mean
@@ -131,7 +133,7 @@ def non_negative_means(
 @checked
 def pointwise_information(
     logits: Float[Array, "n c"],
-    labels: Int[Array, "n"],
+    labels: Integer[Array, "n"],
     prior: Float[Array, "c"],
     *,
     where: Bool[Array, "n"] | None = None,
@@ -148,7 +150,8 @@ def pointwise_information(
         logits: of the classifier :math:`q(y \mid x)`, before the softmax.
         labels: classes in [0, c). A row with another label, or with one that ``prior`` holds for
             impossible, is as one that is invalid.
-        prior: probabilities :math:`p(y)` of the classes, such as their frequencies.
+        prior: probabilities :math:`p(y)` of the classes, such as their frequencies, which sum to
+            one.
         where: valid rows, all if None. The value and gradient of an invalid row are 0 even where it
             holds NaN.
         unit: "nats" or "bits".
@@ -158,7 +161,8 @@ def pointwise_information(
 
     Raises:
         jaxtyping.TypeCheckError: on a wrong shape or dtype.
-        ValueError: for another unit.
+        ValueError: for another unit; outside of jit, if ``prior`` is negative or does not sum to
+            one.
 
     Source: Yang et al. 2025, arXiv:2506.17248, sec. 3; Barber and Agakov 2003. The released code
     has :math:`\log c` for :math:`-\log p(y)`, which supposes classes of one size.
@@ -167,9 +171,8 @@ def pointwise_information(
     >>> print(pointwise_information(logits, jnp.array([0, 1]), jnp.full(2, 0.5), unit="bits"))
     [1. 0.]
     """
-    classes = jnp.arange(logits.shape[1], dtype=jnp.asarray(labels).dtype)
-    own = jnp.asarray(labels)[:, None] == classes[None]
-    prior = jnp.asarray(prior).astype(accumulation_dtype(logits, prior))
+    own = as_codes(labels)[:, None] == jnp.arange(logits.shape[1], dtype=jnp.int32)[None]
+    prior = as_probabilities(prior, 1).astype(accumulation_dtype(logits, prior))
     possible = jnp.any(own & (prior > 0)[None], axis=1)
     valid = possible if where is None else possible & jnp.asarray(where)
     log_q = categorical_log_density(logits, labels, where=valid).astype(prior.dtype)

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from mmjax.arrays import Array, accumulation_dtype, checked
+from mmjax.information.codes import as_conditions
 
 
 class Scores(NamedTuple):
@@ -111,7 +112,7 @@ def log_mean_exp(
 
 @checked
 def same_condition(
-    condition: Int[Array, "n"], *, where: Bool[Array, "n"] | None = None
+    condition: Integer[Array, "n"], *, where: Bool[Array, "n"] | None = None
 ) -> Bool[jax.Array, "n n"]:
     r"""Pairs that share a condition, for the ``where`` of a bound on a conditional information.
 
@@ -140,6 +141,6 @@ def same_condition(
      [0 1 0]
      [1 0 1]]
     """
-    condition = jnp.asarray(condition)
+    labels = as_conditions(condition)
     valid = jnp.ones(len(condition), bool) if where is None else jnp.asarray(where)
-    return (condition[:, None] == condition[None]) & valid[:, None] & valid[None]
+    return (labels[:, None] == labels[None]) & valid[:, None] & valid[None]

@@ -28,7 +28,7 @@ ROWS = 20_000
 ONE = np.zeros(1, int)
 
 
-@pytest.mark.parametrize("information", [0.0, 2.0, 10.0])
+@pytest.mark.parametrize("information", [0.0, 2.0, 10.0, 42.0])
 def test_gaussians_have_the_information_of_their_covariance(information):
     data = correlated_gaussians(ROWS, features=3, mutual_information=information, seed=0)
     both = np.concatenate(list(data.modalities.values()), axis=1)
@@ -220,6 +220,8 @@ def test_a_seed_gives_the_same_rows_and_another_one_others(maker):
         ("gaussians", {"features": 0}, "features must be at least 1, got 0"),
         ("gaussians", {"mutual_information": -1.0}, "must be at least 0 and finite, got -1.0"),
         ("gaussians", {"mutual_information": np.inf}, "must be at least 0 and finite, got inf"),
+        ("gaussians", {"features": 2, "mutual_information": 28.2}, "14 nats for each .* got 14.1:"),
+        ("conditional", {"mutual_information": 400.0}, "at most 14 nats .* got 400: float32"),
         ("conditional", {"mutual_information": 0.0}, "must be positive and finite, got 0.0"),
         ("factors", {"observed": 15}, "observed, for the factors of x1, must be at least 16"),
         ("factors", {"unique": {}}, "unique must name a modality, .* got none"),

@@ -82,6 +82,28 @@ def test_what_is_invalid_is_as_if_it_were_not_there(kept):
         np.testing.assert_allclose(joint[where], deleted, rtol=1e-5)
 
 
+def test_a_class_without_probability_has_none_in_the_joint():
+    scores, rows, columns = problem(3)
+    kept = [p[:, :2] - np.log(np.exp(p[:, :2]).sum(axis=1, keepdims=True)) for p in (rows, columns)]
+    kept[0][0] = [0, -np.inf]  # and a row that is certain
+    given = [np.pad(p, ((0, 0), (0, 1)), constant_values=-np.inf) for p in kept]
+    joint, error = aligned_joint(scores, *given, iterations=200)
+    assert not np.any(joint[..., 2])
+    for axis, wanted in zip((1, 0), marginals(*kept), strict=True):
+        np.testing.assert_allclose(np.sum(joint, axis=axis)[:, :2], wanted, atol=1e-6)
+    assert error < 1e-5
+
+
+def test_logits_are_no_posteriors():
+    scores, rows, columns = problem(0)
+    where = np.arange(N) > 0
+    rows[0] = 7  # is not looked at
+    with pytest.raises(
+        ValueError, match=r"log_posterior_2 must sum to one, got 7\.38.*log_softmax"
+    ):
+        aligned_joint(scores, rows, columns + 2, where_1=where)
+
+
 def test_iterations_have_to_be_positive():
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         aligned_joint(*problem(0), iterations=0)
@@ -199,5 +221,16 @@ def test_wrong_numbers_are_refused():
         fit_batch_pid(
             networks(), x1, x2, labels, key=jax.random.key(0), optimizer=optax.sgd(1.0), steps=0
         )
+    fit = functools.partial(
+        fit_batch_pid, networks(), key=jax.random.key(0), optimizer=optax.sgd(1.0), steps=1
+    )
+    with pytest.raises(
+        ValueError, match="classes from 0 to 1, got 2: init_batch_pid says how many"
+    ):
+        fit(x1, x2, np.where(np.arange(6) == 3, 2, labels))
+    with pytest.raises(ValueError, match="there must be a row to train on, got none"):
+        fit(x1[:0], x2[:0], labels[:0])
+    with pytest.raises(ValueError, match="for 3 and 2 features, the rows have 2 and 3"):
+        fit(x2, x1, labels)
     with pytest.raises(ValueError, match="unit must be 'nats' or 'bits'"):
         batch_pid(networks(), x1, x2, unit="bans")

@@ -173,13 +173,27 @@ def test_gradients_are_finite_differences():
     np.testing.assert_allclose(found, (ahead - behind) / (2 * step), atol=5e-6)
 
 
+def test_gradients_are_right_at_probabilities_that_the_certificate_does_not_see():
+    """Of a source beside one that says nothing: p log p / (p(x1) p(y)) of p / p.sum()."""
+    tiny = np.array([1e-4, 1e-8, 1e-10, 1e-12, 1e-15, 1e-20, 1e-40, 1e-80])
+    tables = [np.array([[t, 0.3], [0.4, 0.1], [0.1, 0.1]])[:, None] for t in tiny]
+    tables = [p / p.sum() for p in tables]
+    ratios = [np.log(p / p.sum(axis=0) / p.sum(axis=(1, 2), keepdims=True)) for p in tables]
+    wanted = [r - np.sum(p * r) for p, r in zip(tables, ratios, strict=True)]
+    np.testing.assert_allclose(slopes(tables)[:, 1, :3, :1, :2], wanted, atol=1e-8)
+
+
 def test_what_is_impossible_has_no_gradient_and_the_rest_has_a_finite_one():
     gates = padded([gate.joint for gate in GATES.values()])
     found = slopes(gates)
     assert np.all(np.isfinite(found))
     assert not np.any(np.where(gates[:, None] == 0, found, 0))
-    for slope, (name, gate) in zip(found[:, 3], GATES.items(), strict=False):
-        assert np.any(slope) or not gate.pid.synergy, name
+    of_synergy = dict(zip(GATES, found[:, 3], strict=False))
+    # Of p / p.sum(): an outcome that has no part in the synergy thins it out.
+    for name, outcome in {"and": (0, 0, 0), "or": (1, 1, 1)}.items():
+        wanted = -GATES[name].pid.synergy
+        assert of_synergy[name][outcome] == pytest.approx(wanted, abs=1e-8)
+    np.testing.assert_allclose(of_synergy["xor"], 0, atol=1e-8)  # of outcomes that are all alike
 
 
 def test_gradients_under_vmap_are_those_of_the_batch():
@@ -214,6 +228,11 @@ def test_probabilities_as_small_as_they_come_do_no_harm():
     np.testing.assert_allclose(found[:4], wanted[:4], atol=1e-9)
     assert found.gap.max() < 2e-10
     assert found.infeasibility.max() < 1e-8
+
+
+def test_of_no_table_there_are_no_parts():
+    parts = broja(np.zeros((0, 2, 2, 2), np.float32))
+    assert all(part.shape == (0,) for part in parts)
 
 
 EVEN = np.full((2, 2, 2), 1 / 8, np.float32)

@@ -13,6 +13,7 @@ RNG = np.random.default_rng(0)
 
 def test_frequencies_are_counted_of_valid_rows_with_a_known_code():
     codes = RNG.integers(-1, 4, size=(3, 200))  # -1 and 3 are no codes
+    codes[0, ::50] = 2**32 + 1  # nor is what 32 bits would wrap to 1
     where = RNG.random(200) < 0.7
     sizes = (3, 2, 3)
     counts = np.zeros(sizes)
@@ -22,6 +23,9 @@ def test_frequencies_are_counted_of_valid_rows_with_a_known_code():
     found = joint_probabilities(*codes, sizes=sizes, where=where)
     np.testing.assert_allclose(found, counts / counts.sum(), rtol=1e-6)
     assert not np.any(joint_probabilities(*codes, sizes=sizes, where=np.zeros(200, bool)))
+    narrow = codes.astype(np.uint8)  # -1 is 255, 2 ** 32 + 1 is 1
+    narrow[0, ::50] = 3
+    np.testing.assert_array_equal(joint_probabilities(*narrow, sizes=sizes, where=where), found)
 
 
 def test_sizes_that_do_not_fit_are_refused():
@@ -38,9 +42,10 @@ def test_principal_components_are_those_of_a_singular_value_decomposition():
     centred = x - x.mean(axis=0)
     _, _, directions = np.linalg.svd(centred)
     wanted = centred @ directions[:2].T
-    found = np.asarray(principal_components(x.astype(np.float32), 2))
-    signs = np.sign((found * wanted).sum(axis=0))
-    np.testing.assert_allclose(found * signs, wanted, atol=2e-4)
+    for scale in (1, 1e20):  # whose square float32 does not hold
+        found = np.asarray(principal_components((x * scale).astype(np.float32), 2)) / scale
+        signs = np.sign((found * wanted).sum(axis=0))
+        np.testing.assert_allclose(found * signs, wanted, atol=2e-4)
 
 
 def test_components_that_are_missing_are_zeros():
@@ -52,15 +57,18 @@ def test_components_that_are_missing_are_zeros():
         principal_components(x, 0)
 
 
-def test_clusters_that_are_far_apart_are_found():
+@pytest.mark.parametrize(("offset", "unit"), [(0.0, 1.0), (1e5, 1.0), (0.0, 1e20)])
+def test_clusters_that_are_far_apart_are_found(offset, unit):
     truth = RNG.integers(4, size=120)
     centres = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0]])
-    x = (centres[truth] + RNG.normal(size=(120, 2)) * 0.5).astype(np.float32)
+    x = (centres[truth] + RNG.normal(size=(120, 2)) * 0.5 + offset).astype(np.float32)
+    x *= np.float32(unit)
     codes, found = k_means(x, clusters=4, key=jax.random.key(0))
     pairs = set(zip(truth.tolist(), np.asarray(codes).tolist(), strict=True))
     assert len(pairs) == 4  # one code for each cluster, one cluster for each code
     for cluster, code in pairs:
-        np.testing.assert_allclose(found[code], x[truth == cluster].mean(axis=0), atol=1e-4)
+        wanted = np.float64(x[truth == cluster]).mean(axis=0)
+        np.testing.assert_allclose(found[code], wanted, atol=1e-4 * unit, rtol=1e-7)
 
 
 def test_the_cost_is_no_more_than_that_of_the_package():

@@ -35,6 +35,8 @@ def test_continuous_representations_of_a_gate_know_what_the_gate_says(gate):
 def test_parts_are_those_of_the_frequencies_and_add_up():
     x1, x2, y = sample_joint(EVEN, 200, seed=0)
     found = decompose({"a": x1, "b": x2}, y, key=KEY, shuffles=4, unit="bits")
+    narrow = {"a": x1.astype(np.uint8), "b": x2.astype(np.int8)}
+    assert decompose(narrow, y.astype(np.uint8), key=KEY, shuffles=4, unit="bits") == found
     counts = np.zeros((4, 2))
     np.add.at(counts, (2 * x1 + x2, y), 1 / 200)
     independent = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0)
@@ -129,13 +131,17 @@ ROWS = np.zeros((4, 2), np.float32)
             {"representations": {"a": ROWS, "b": ROWS[:3]}},
             r"b must be .* for the n = 4 labels, got float32 \[3, 2\]",
         ),
+        (
+            {"representations": {"a": ROWS[:3], "b": ROWS}},
+            r"a must be .* for the n = 4 labels, got float32 \[3, 2\]",
+        ),
         ({"representations": {"a": ROWS, "b": ROWS[:, 0]}}, r"b must be .* got float32 \[4\]"),
         ({"where": np.zeros(4, bool)}, "no row is valid"),
         ({"shuffles": 0}, "must be positive, got 8, 0 and None"),
         ({"labels": np.zeros((4, 1), np.float32)}, "continuous labels need continuous"),
         ({"unit": "bans"}, "unit must be 'nats' or 'bits'"),
     ],
-    ids=["one", "three", "lengths", "floats", "nothing", "shuffles", "gaussian", "unit"],
+    ids=["one", "three", "lengths", "first", "floats", "nothing", "shuffles", "gaussian", "unit"],
 )
 def test_what_cannot_be_decomposed_is_refused(change, message):
     codes = {"a": np.array([0, 1, 0, 1]), "b": np.array([0, 0, 1, 1])}

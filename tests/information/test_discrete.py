@@ -6,6 +6,7 @@ import math
 
 import hypothesis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -83,6 +84,31 @@ def test_values_and_gradients_are_those_of_the_definition(function):
         ends = [DEFINITIONS[function](P + sign * change) for sign in (1, -1)]
         found = np.asarray(gradient)[i] - np.asarray(gradient)[j]
         assert found == pytest.approx((ends[0] - ends[1]) / 2e-7, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("function", [f for f in DEFINITIONS if f is not co_information])
+def test_what_is_impossible_has_no_gradient(function):
+    p = np.array(P)
+    p[1, 0] = 0
+    p /= p.sum()
+    with jax.enable_x64(True):
+        gradient = np.asarray(RUN[function](p)[1])
+    impossible = p == 0
+    if function is mutual_information:  # of pairs
+        impossible = np.broadcast_to(impossible.all(axis=2, keepdims=True), SHAPE)
+    assert not np.any(gradient[impossible])
+    assert np.all(gradient[~impossible])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16])
+def test_probabilities_of_few_digits_are_what_they_are_over_their_sum(dtype):
+    p = np.asarray(P.reshape(-1), dtype)
+    wide = np.asarray(p, np.float64)
+    assert wide.sum() != 1
+    wanted = shannon(wide / wide.sum(), 0)
+    assert entropy(p) == pytest.approx(wanted, rel=1e-5)
+    with pytest.raises(ValueError, match="must sum to one"):
+        entropy(2 * p)
 
 
 @pytest.mark.parametrize("function", [entropy, mutual_information, conditional_mutual_information])

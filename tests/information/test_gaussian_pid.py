@@ -89,6 +89,19 @@ def test_of_a_target_of_one_feature_the_redundancy_is_the_smaller_information():
     np.testing.assert_allclose(np.minimum(found.unique_1, found.unique_2), 0, atol=1e-9)
 
 
+def test_strong_signals_are_told_apart_in_float32_too():
+    """The noise of either source is what is left of a difference of large numbers."""
+    noises = np.array([1e-1, 1e-2, 1e-3, 1e-4, 1e-5])  # of signals of 1
+    given = np.float32([[[1 + s, 1, 1], [1, 1 + 2 * s, 1], [1, 1, 1]] for s in noises])
+    wanted = np.array([[information(np.float64(m), [i], [2]) for i in (0, 1)] for m in given])
+    with jax.enable_x64(False):
+        found = decomposed(given, (1, 1, 1))
+    assert found.redundancy.dtype == np.float32
+    np.testing.assert_allclose(found.redundancy, wanted.min(axis=1), atol=1e-5)
+    np.testing.assert_allclose(found.unique_1, wanted[:, 0] - wanted[:, 1], atol=1e-5)
+    np.testing.assert_allclose(found.unique_2, 0, atol=1e-5)
+
+
 def test_equal_sources_on_the_boundary_of_the_ball_are_redundant():
     """Both noises have to become one: the covariance of the optimum is singular."""
     matrix = np.array([[1.0, 0.36, 0.6], [0.36, 1.0, 0.6], [0.6, 0.6, 1.0]])
@@ -148,13 +161,46 @@ def test_float32_is_float64_rounded():
         np.testing.assert_allclose(narrow[:4], wide[:4], atol=2e-4)
 
 
+def test_features_that_are_combinations_up_to_rounding_change_nothing_in_float32():
+    """Beside a signal a thousand times as strong as the noise."""
+    matrices = []
+    for seed in range(NUMBER):
+        rng = np.random.default_rng(seed)
+        causes, noise = rng.normal(size=(4, 2)), np.pad(covariance(seed, d=4) / 1e4, (0, 2))
+        signal = np.concatenate([causes, np.eye(2)])
+        combined = np.eye(6)
+        combined[1], combined[5] = [0.7, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1.3, 0]
+        matrices.append(combined @ (signal @ signal.T + noise) @ combined.T)
+    kept = [0, 2, 3, 4]
+    wanted = [gaussian_pid(m[np.ix_(kept, kept)], sizes=(1, 2, 1))[:4] for m in matrices]
+    with jax.enable_x64(False):
+        found = decomposed(np.float32(matrices))
+    np.testing.assert_allclose(np.stack(found[:4], axis=1), wanted, atol=2e-3)
+
+
+def test_gradients_of_float32_are_finite_differences_too():
+    rng, step = np.random.default_rng(3), 1e-5
+    matrix, change = covariance(1, d=3), rng.normal(size=(3, 3))
+    change += change.T
+
+    def synergy(m):
+        return information(m, [0, 1], [2]) - max(information(m, [i], [2]) for i in (0, 1))
+
+    with jax.enable_x64(False):
+        run = jax.jit(jax.grad(lambda m: gaussian_pid(m, sizes=(1, 1, 1)).synergy))
+        found = np.sum(np.asarray(run(np.float32(matrix))) * change)
+        assert not np.any(run(np.full((3, 3), np.nan, np.float32)))
+    ahead, behind = (synergy(matrix + h * change) for h in (step, -step))
+    assert found == pytest.approx((ahead - behind) / (2 * step), rel=1e-4)
+
+
 def test_infinite_information_is_refused_and_told_inside_jit():
     matrix = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])  # y = x1
     with pytest.raises(ValueError, match="infinite information: add noise"):
         gaussian_pid(np.stack([matrix] * NUMBER), sizes=(1, 1, 1))
-    found = decomposed([matrix, covariance(0, d=3)], (1, 1, 1))
+    found = decomposed([matrix, covariance(0, d=3), np.full((3, 3), np.nan)], (1, 1, 1))
     assert np.all(np.isfinite(np.stack(found[:5])))
-    np.testing.assert_array_equal(found.infeasibility, [np.inf, 0])
+    np.testing.assert_array_equal(found.infeasibility, [np.inf, 0, np.inf])
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,12 @@ def test_it_begins_at_valid_rows_as_wide_as_the_data():
     np.testing.assert_allclose(np.exp(-knife.log_scales), np.tile(widths, (9, 1)), rtol=1e-5)
 
 
+def test_a_constant_has_a_width_of_1_also_where_its_mean_is_rounded():
+    constant = np.full((7, 3), [0.1, 0.3, 1e4 + 0.1], np.float32)
+    knife = knife_init(constant, components=1, key=jax.random.key(0))
+    np.testing.assert_array_equal(knife.log_scales, np.zeros((1, 3)))
+
+
 def test_bad_mixtures_are_refused():
     with pytest.raises(ValueError, match="components must be at least 1"):
         knife_init(X, components=0, key=jax.random.key(0))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmjax.information.least_squares import (
+    DensityRatio,
     density_ratio,
     density_ratio_cost,
     fit_density_ratio,
@@ -126,3 +127,28 @@ def test_options_that_are_not_positive_are_refused(name):
     fit = functools.partial(fit_density_ratio, X, Y, centres=CENTRES)
     with pytest.raises(ValueError, match=f"{name} must be positive and finite, got 0"):
         fit(**{**OPTIONS, name: 0})
+
+
+@pytest.mark.parametrize("centre", [-1, N, 2**32])
+def test_a_centre_that_is_no_row_is_refused(centre):
+    with pytest.raises(ValueError, match=f"of the {N} rows, from 0 to {N - 1}, got {centre}"):
+        fit_density_ratio(X, Y, centres=np.array([0, centre]), **OPTIONS)
+
+
+@pytest.mark.parametrize("function", [density_ratio, density_ratio_cost])
+def test_rows_of_another_width_than_the_fitted_ones_are_refused(function):
+    fit = DensityRatio(np.ones(1), np.zeros((1, 2)), np.zeros((1, 1)), np.ones(()), np.ones(()))
+    for x, y in ((X[:, :1], Y), (X, X)):  # JAX would broadcast both
+        message = f"fitted to 2 features of x and 1 of y, the rows have {x.shape[1]} and"
+        with pytest.raises(ValueError, match=message):
+            function(fit, x, y)
+
+
+def test_hardly_any_regularization_is_no_nan():
+    """Of kernels that float32 cannot tell apart. The less of it, the less the rows cost."""
+    x = np.float32(np.linspace(0, 1, 60)[:, None])
+    fit = functools.partial(fit_density_ratio, x, x, bandwidth_x=1.0, bandwidth_y=1.0)
+    run = jax.jit(lambda r: density_ratio_cost(fit(centres=np.arange(60), regularization=r), x, x))
+    costs = [run(jnp.float32(r)) for r in (1e-2, 1e-4, 1e-6, 1e-9)]
+    assert np.all(np.diff(costs) <= 1e-5)
+    assert costs[-1] < costs[0] - 1e-2

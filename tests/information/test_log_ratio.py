@@ -15,6 +15,7 @@ from mmjax.information.log_ratio import (
     gaussian_log_density,
     gaussian_scores,
 )
+from mmjax.information.scores import same_condition
 from mmjax.information.upper_bounds import nce_club
 
 N, D, C = 6, 3, 4
@@ -122,6 +123,16 @@ def test_log_densities_are_those_of_the_definition(mask):
     np.testing.assert_allclose(found, np.where(where, [gaussian, categorical], 0), rtol=1e-10)
 
 
+def test_scores_of_a_small_variance_are_exact_in_float32():
+    mean, y = np.float32(MEAN + 1), np.float32(MEAN + 1 + 1e-3 * Y)
+    scores = jax.jit(gaussian_scores)(mean, np.full_like(mean, -14), y)
+    wanted = [
+        [log_density(i, j, np.float64(mean), np.full((N, D), -14.0), y) for j in range(N)]
+        for i in range(N)
+    ]
+    np.testing.assert_allclose(scores, wanted, rtol=1e-5)
+
+
 def test_scores_of_all_pairs_and_their_gradients():
     where_y = MASKS["ragged"]
 
@@ -189,6 +200,12 @@ def test_no_pass_makes_a_matrix_of_pairs(condition):
     assert largest_array(both_passes, rows, rows, rows) < 10 * n
 
 
+def test_the_gradient_of_all_scores_holds_no_differences_of_all_features():
+    rows = np.ones((30, 50), np.float32)
+    slopes = jax.grad(lambda *z: gaussian_scores(*z).sum(), (0, 1, 2))
+    assert largest_array(slopes, rows, rows, rows) < 3 * 30 * 50
+
+
 def test_the_true_conditional_gives_an_upper_bound():
     """Of two correlated Gaussians: the divergences of both directions together."""
     correlation, rows = 0.6, 20_000
@@ -216,6 +233,22 @@ def test_what_is_constant_shares_nothing():
     np.testing.assert_allclose(found, np.zeros(N), atol=1e-5)
     found = run_categorical(np.float32(LOGITS), np.full(N, 2), MASKS["full"])
     np.testing.assert_allclose(found, np.zeros(N), atol=1e-5)
+
+
+def test_integers_of_any_width_are_the_numbers_that_they_are():
+    """JAX would wrap 2**32 + 1 to class 1, and 300 classes to 44 that int8 can tell apart."""
+    logits = np.float32(LOGITS)
+    wide = LABELS + 2**32 * ~MASKS["ragged"]
+    found = club_categorical(logits, wide)
+    np.testing.assert_allclose(found, run_categorical(logits, LABELS, MASKS["ragged"]), rtol=1e-6)
+    for labels in (np.array([5], np.int8), np.array([5], np.uint8), jnp.array([5], jnp.uint8)):
+        found = categorical_log_density(np.zeros((1, 300), np.float32), labels)
+        np.testing.assert_allclose(found, [-math.log(300)], rtol=1e-6)
+    apart = np.array([0, 2**32, 0, 0, 2**32, 1])  # as CONDITION is
+    arrays = np.float32(MEAN), np.float32(LOG_VARIANCE), np.float32(Y)
+    found, wanted = (club(*arrays, condition=c) for c in (apart, CONDITION))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    np.testing.assert_array_equal(same_condition(apart), apart[:, None] == apart)
 
 
 def test_a_label_that_is_no_class_is_as_a_row_that_is_invalid():

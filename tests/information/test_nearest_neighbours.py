@@ -98,12 +98,24 @@ def test_gaussians_have_nearly_the_information_of_their_correlation(estimator):
     assert run(noise, x).mean() == pytest.approx(0, abs=0.15)
 
 
-def test_a_constant_says_nothing_exactly():
+@pytest.mark.parametrize(("k", "estimator", "chunk_size"), [(3, 1, 256), (4, 2, 17)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_constant_says_nothing_exactly(ties, k, estimator, chunk_size):
     constant = np.full((N, 1), 3.0, np.float32)
-    run = compiled(3, 1, 256)
-    for x, y in ((np.repeat(constant, 2, axis=1), Y), (X, constant)):
-        rows = run(np.float32(x), np.float32(y), MASKS["full"])
-        np.testing.assert_allclose(rows, np.zeros(N), atol=1e-5)
+    run = compiled(k, estimator, chunk_size)
+    rounded = np.round if ties else np.asarray
+    for x, y in ((np.repeat(constant, 2, axis=1), rounded(Y)), (rounded(X), constant)):
+        rows = run(np.float32(x), np.float32(y), MASKS["ragged"])
+        np.testing.assert_array_equal(rows, np.zeros(N))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_valid_row_that_is_not_finite_makes_all_unknown(side, wrong):
+    rows = [np.float32(X), np.float32(Y)]
+    rows[side][np.argmax(MASKS["ragged"]), 0] = wrong
+    found = compiled(3, 1, 256)(*rows, MASKS["ragged"])
+    np.testing.assert_array_equal(found, np.where(MASKS["ragged"], np.nan, 0))
 
 
 def test_it_is_a_constant_for_gradients():

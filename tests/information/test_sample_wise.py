@@ -94,7 +94,7 @@ def test_rows_gradients_and_masks():
 
 def test_pointwise_information_is_the_posterior_over_the_prior():
     logits, prior = RNG.normal(size=(6, 3)), np.array([0.2, 0.7, 0.1])
-    labels = np.array([0, 1, 2, 2, 1, 0])
+    labels = np.array([0, 1, 2, 2, 1, 0], np.uint8)
     run = jax.jit(lambda logits: pointwise_information(logits, labels, prior, where=WHERE))
     with jax.enable_x64(True):
         found = run(np.where(WHERE[:, None], logits, np.nan))
@@ -115,3 +115,12 @@ def test_another_unit_is_refused():
     given = [np.ones(2, np.float32)] * 5
     with pytest.raises(ValueError, match="unit must be"):
         sample_wise_interaction(*given, unit="nat")
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [([30, 70], "sum to one, got 100"), ([1.5, -0.5], "negative, got -0.5"), ([np.nan, 1], "nan")],
+)
+def test_a_prior_that_is_none_is_refused(prior, message):
+    with pytest.raises(ValueError, match=message):
+        pointwise_information(np.zeros((1, 2), np.float32), np.zeros(1, int), np.float32(prior))

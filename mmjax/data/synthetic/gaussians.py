@@ -6,6 +6,8 @@ import numpy as np
 
 from mmjax.data.synthetic.sample import Synthetic, at_least
 
+MOST = 14.0  # nats of a pair of features
+
 
 def correlated_gaussians(
     rows: int, *, features: int = 20, mutual_information: float, seed: int
@@ -25,8 +27,8 @@ def correlated_gaussians(
         Modalities ``x`` and ``y``; the information ``"x;y"``; no label.
 
     Raises:
-        ValueError: if ``rows`` or ``features`` is below 1, or the information is negative or not
-            finite.
+        ValueError: if ``rows`` or ``features`` is below 1, or the information is negative, or above
+            14 nats for each pair, which float32 cannot hold.
 
     Source: Cheng et al. 2020 (CLUB), arXiv:2006.12013, sec. 4.1, after Poole et al. 2019,
     arXiv:1905.06922, sec. 3.
@@ -41,9 +43,11 @@ def correlated_gaussians(
         raise ValueError(
             f"mutual_information must be at least 0 and finite, got {mutual_information}"
         )
+    _representable(mutual_information / features)
     correlation = math.sqrt(-math.expm1(-2 * mutual_information / features))
     x, noise = np.random.default_rng(seed).normal(size=(2, rows, features))
-    y = correlation * x + math.sqrt(1 - correlation**2) * noise
+    # The deviation of the noise, without the digits that 1 - correlation^2 would lose.
+    y = correlation * x + math.exp(-mutual_information / features) * noise
     modalities = {"x": x.astype(np.float32), "y": y.astype(np.float32)}
     return Synthetic(modalities, {}, {}, {"x;y": mutual_information})
 
@@ -69,8 +73,8 @@ def conditional_gaussians(
         Modalities ``x``, ``y`` (one feature each) and ``z``; the information ``"x;y|z"``; no label.
 
     Raises:
-        ValueError: if ``rows`` or ``features`` is below 1, or the information is not positive and
-            finite.
+        ValueError: if ``rows`` or ``features`` is below 1, or the information is not positive, or
+            above 14 nats, which float32 cannot hold.
 
     Source: Mukherjee et al. 2019 (CCMI), arXiv:1906.01824, model I, which gives the noise instead.
 
@@ -84,6 +88,7 @@ def conditional_gaussians(
         raise ValueError(
             f"mutual_information must be positive and finite, got {mutual_information}"
         )
+    _representable(mutual_information)
     noise = 1 / math.sqrt(math.expm1(2 * mutual_information))
     rng = np.random.default_rng(seed)
     x, epsilon = rng.normal(size=(2, rows, 1))
@@ -91,3 +96,12 @@ def conditional_gaussians(
     modalities = {"x": x, "y": x + z[:, :1] + noise * epsilon, "z": z}
     modalities = {name: values.astype(np.float32) for name, values in modalities.items()}
     return Synthetic(modalities, {}, {}, {"x;y|z": mutual_information})
+
+
+def _representable(nats: float) -> None:
+    """Refuse noise that is lost where it is added to a signal in float32."""
+    if nats > MOST:
+        raise ValueError(
+            f"mutual_information must be at most {MOST:g} nats for each pair of features, got "
+            f"{nats:g}: float32 has no digits for less noise"
+        )
