@@ -127,10 +127,10 @@ def _soft_minimum(
 
 
 def _forward(diagonals, last, gamma):
-    limit, unit = far(diagonals.dtype), _unit(gamma)
-    table = _fill(jnp.where(diagonals >= limit, limit, diagonals / unit), gamma / unit)
+    unit = _unit(gamma)
+    table = _fill(diagonals, gamma, unit)
     found = _at(table, last)
-    possible = ~(found >= limit / 2)  # NaN is possible: it has to show
+    possible = ~(found >= far(diagonals.dtype) / 2)  # NaN is possible: it has to show
     value = unit * jnp.where(possible, found, 0)
     return (value, possible), (diagonals, last, gamma, table, value, possible)
 
@@ -138,7 +138,7 @@ def _forward(diagonals, last, gamma):
 def _backward(residuals, cotangents):
     diagonals, last, gamma, table, value, possible = residuals
     cotangent = jnp.where(possible, cotangents[0], 0)
-    visits = _visits(table, last, gamma / _unit(gamma), cotangent)
+    visits = _visits(table, diagonals, last, _unit(gamma) / gamma, cotangent)
     # The value is homogeneous of degree 1 in costs and gamma together: Euler's theorem.
     slope = (jnp.sum(cotangent * value) - jnp.sum(visits * diagonals)) / gamma
     return visits, None, slope
@@ -157,38 +157,37 @@ def _unit(gamma: Float[jax.Array, ""]) -> Float[jax.Array, ""]:
 
 
 def _fill(
-    diagonals: Float[jax.Array, "k n t"], gamma: Float[jax.Array, ""]
+    diagonals: Float[jax.Array, "k n t"], gamma: Float[jax.Array, ""], unit: Float[jax.Array, ""]
 ) -> Float[jax.Array, "k n t"]:
-    """Soft minima of all cells."""
+    """Soft minima of all cells, in that unit."""
     limit = jnp.full_like(diagonals[0], far(diagonals.dtype))
-    rate = 1 / gamma  # products cost less than quotients
+    smoothing, scale, rate = gamma / unit, 1 / unit, unit / gamma  # quotients cost more
 
     def step(carry, cost):
-        before, previous, edge = carry
-        least, shares = _shares(before, previous, edge, rate)
-        diagonal = jnp.minimum(cost + least - gamma * jnp.log(sum(shares)), limit)
-        return (previous, diagonal, limit[:, :1]), diagonal
+        across, right = carry
+        # Moved by one, an antidiagonal is what lies above the next, and across from the one after.
+        down = jnp.concatenate([limit[:, :1], right[:, :-1]], axis=1)
+        least, shares = _shares(across, down, right, rate)
+        cost = jnp.where(cost >= limit, limit, cost * scale)  # here, for no second table of costs
+        found = jnp.minimum(cost + least - smoothing * jnp.log(sum(shares)), limit)
+        return (down, found), found
 
-    start = (limit, limit, jnp.zeros_like(limit[:, :1]))  # only the first cell begins from nothing
+    start = (limit.at[:, 0].set(0), limit)  # only the first cell begins from nothing
     return jax.lax.scan(step, start, diagonals)[1]
 
 
 def _shares(
-    before: Float[jax.Array, "n t"],
-    previous: Float[jax.Array, "n t"],
-    edge: Float[jax.Array, "n 1"],
+    across: Float[jax.Array, "n t"],
+    down: Float[jax.Array, "n t"],
+    right: Float[jax.Array, "n t"],
     rate: Float[jax.Array, ""],
 ) -> tuple[Float[jax.Array, "n t"], list[Float[jax.Array, "n t"]]]:
-    """Least of the three cells before each of an antidiagonal, and what each weighs against it.
+    """Least of the three cells before each, and what each of them weighs against it.
 
-    The weights are ``exp(rate (least - r))``, in this order: across, from (i - 1, j - 1); down,
-    from (i - 1, j); right, from (i, j - 1).
+    The weights are ``exp(rate (least - r))``, of the cells (i - 1, j - 1), (i - 1, j), (i, j - 1).
     """
-    outside = jnp.full_like(edge, far(edge.dtype))
-    across = jnp.concatenate([edge, before[:, :-1]], axis=1)
-    down = jnp.concatenate([outside, previous[:, :-1]], axis=1)
-    least = jnp.minimum(jnp.minimum(across, down), previous)
-    return least, [jnp.exp(rate * (least - r)) for r in (across, down, previous)]
+    least = jnp.minimum(jnp.minimum(across, down), right)
+    return least, [jnp.exp(rate * (least - r)) for r in (across, down, right)]
 
 
 def _at(table: Float[jax.Array, "k n t"], last: Int[jax.Array, "n 2"]) -> Float[jax.Array, "n"]:
@@ -200,28 +199,38 @@ def _at(table: Float[jax.Array, "k n t"], last: Int[jax.Array, "n 2"]) -> Float[
 
 def _visits(
     table: Float[jax.Array, "k n t"],
+    place: Float[jax.Array, "k n t"],
     last: Int[jax.Array, "n 2"],
-    gamma: Float[jax.Array, ""],
+    rate: Float[jax.Array, ""],
     weight: Float[jax.Array, "n"],
 ) -> Float[jax.Array, "k n t"]:
-    """Expected visits of every cell times a weight per row, from the last cell to the first."""
-    limit, none, rate = far(table.dtype), jnp.zeros_like(table[0]), 1 / gamma
+    """Expected visits of every cell times a weight per row, from the last cell to the first.
+
+    They overwrite ``place``, whatever it holds: a third table would be there all the time.
+    """
+    limit, none = far(table.dtype), jnp.zeros_like(table[0])
     ends, at_end = jnp.sum(last, axis=1), jnp.arange(table.shape[2])[None] == last[:, :1]
 
     def above(visits):
         return jnp.concatenate([visits[:, 1:], none[:, :1]], axis=1)
+
+    def below(cells):
+        return jnp.concatenate([none[:, :1] + limit, cells[:, :-1]], axis=1)
 
     def antidiagonal(k):
         found = jax.lax.dynamic_index_in_dim(table, k, keepdims=False)
         return jnp.where(k < 0, limit, found)
 
     def step(carry, k):
-        from_across, from_later_across, from_next = carry
+        place, from_across, from_later_across, from_next = carry
         ending = jnp.where(at_end & (ends == k)[:, None], weight[:, None], 0)
         visits = ending + from_across + from_next
-        _, shares = _shares(antidiagonal(k - 2), antidiagonal(k - 1), none[:, :1] + limit, rate)
+        right = antidiagonal(k - 1)
+        _, shares = _shares(below(antidiagonal(k - 2)), below(right), right, rate)
         part = visits / sum(shares)
         across, down, right = (part * share for share in shares)
-        return (from_later_across, above(across), above(down) + right), visits
+        place = jax.lax.dynamic_update_index_in_dim(place, visits, k, axis=0)
+        return (place, from_later_across, above(across), above(down) + right), None
 
-    return jax.lax.scan(step, (none, none, none), jnp.arange(len(table)), reverse=True)[1]
+    start = (place, none, none, none)
+    return jax.lax.scan(step, start, jnp.arange(len(table)), reverse=True)[0][0]

@@ -274,3 +274,13 @@ def test_ott_agrees():
         wanted = jax.jit(theirs)(x, y)
     found = soft_dtw(squared_costs(x, y), gamma=0.5)
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_value_and_gradient_hold_three_tables():
+    """Of antidiagonals: costs, whose place the visits take, soft minima, and one that is turned."""
+    x = jax.ShapeDtypeStruct((16, 64, 4), np.float32)
+    step = jax.value_and_grad(
+        lambda x, y: jnp.sum(soft_dtw(squared_costs(x, y), gamma=1.0)), (0, 1)
+    )
+    held = jax.jit(step).lower(x, x).compile().memory_analysis().temp_size_in_bytes
+    assert held < 3.3 * 4 * 16 * 64 * (64 + 64 - 1)
