@@ -4,12 +4,10 @@ import json
 import pathlib
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
 
-from experiments.benchmarks import information
 from experiments.reproduce import gates
 from mmjax.data.synthetic import GATES
 
@@ -52,8 +50,7 @@ def test_the_benchmark_prints_and_writes_its_table(tmp_path):
     np.testing.assert_allclose(unions, unions[0], atol=1e-6)  # of whoever is installed
 
 
-def test_a_shape_of_two_axes_is_told(monkeypatch):
-    for name, value in {"SHAPES": ["4x4"], "ROUNDS": 1}.items():
-        monkeypatch.setattr(information, name, types.SimpleNamespace(value=value))
-    with pytest.raises(ValueError, match="--shapes are like 20x20x2, for x1, x2 and y; got 4x4"):
-        information.measured()
+def test_a_shape_of_two_axes_is_told():
+    done = run("experiments.benchmarks.information", "--shapes=4x4")
+    assert done.returncode
+    assert "error: --shapes are like 20x20x2, for x1, x2 and y; got 4x4" in done.stderr
