@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from mmjax.arrays import Array, checked
 
 TOLERANCE = 1e-10  # nats, of the certified gap
-# 24 are usual; 2 of 1,300 problems made to be hard come to 2e-9 only, the others take 45.
+# 24 are usual; 2 of 1,300 problems made to be hard come to 2e-9 only, the others take at most 45.
 MOST_STEPS = 80
 LOWERED = 0.03  # the barrier's weight from one point of its path to the next
 ON_PATH = 50.0  # squared Newton decrement up to which a point counts as being on the path
